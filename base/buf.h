@@ -22,9 +22,9 @@ void buf_append_str(struct buf *b, const char *text);
 void buf_append_char(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buf_vprintf(struct buf *b, const char *format, va_list args);
-void buf_clear(struct buf *b);          /* empties, keeps the memory */
+void buf_clear(struct buf *b);            /* empties, keeps the memory */
 const char *buf_str(const struct buf *b); /* never NULL */
-char *buf_take(struct buf *b);          /* hands the malloc'ed text over; b is empty again */
+char *buf_take(struct buf *b);            /* hands the malloc'ed text over; b is empty again */
 void buf_free(struct buf *b);
 
 #endif

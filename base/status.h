@@ -26,8 +26,8 @@ enum status_code {
 
 struct status {
     enum status_code code;
-    char param[96];   /* the field or option at fault, empty when none */
-    char reason[48];  /* a stable word for programs, e.g. "context_length_exceeded"; may be empty */
+    char param[96];  /* the field or option at fault, empty when none */
+    char reason[48]; /* a stable word for programs, e.g. "context_length_exceeded"; may be empty */
     char message[512];
 };
 
