@@ -1,0 +1,113 @@
+/* backend.h - the one seam between the engine and a kind of hardware.
+ *
+ * One const instance per backend. An op enqueues and returns: it allocates nothing (the workspace
+ * is reserved beforehand), reads no device data on the host, and skips padded rows. What goes wrong
+ * sticks to the device until sync. An op that is NULL is not offered, and a model that needs it is
+ * refused at start-up, by name. All calls on one device come from one thread at a time.
+ *
+ * Determinism: an output row of any op depends on that row's inputs only, bit for bit; how many
+ * other rows ride along, or how a prompt was cut, never changes it. */
+#ifndef INFERD_KERNELS_BACKEND_H
+#define INFERD_KERNELS_BACKEND_H
+
+#include "kernels/device.h"
+#include "kernels/metadata.h"
+#include "kernels/weight.h"
+
+enum backend_caps {
+    BACKEND_HOST_MEMORY = 1u << 0, /* device addresses are host addresses; no twin is needed */
+    BACKEND_CAN_CAPTURE = 1u << 1  /* capture_begin, capture_end and graph_* are there */
+};
+
+enum memory_kind {
+    MEMORY_DEVICE,
+    MEMORY_PINNED /* host memory the device can copy from at speed */
+};
+enum copy_kind { COPY_TO_DEVICE, COPY_TO_HOST, COPY_ON_DEVICE };
+
+struct graph;
+
+struct backend {
+    const char *name;
+    uint32_t caps;
+
+    /* --- device and memory --- */
+    bool (*open)(struct device **out, const struct device_options *options, struct status *st);
+    void (*close)(struct device *d);
+    bool (*memory_info)(struct device *d, struct memory_info *out, struct status *st);
+    /* Zeroed, 64-byte aligned. Large pieces are committed as they are touched where the system
+     * works that way. */
+    bool (*alloc)(struct device *d, struct buffer *out, size_t size_bytes, enum memory_kind kind,
+                  struct status *st);
+    void (*free)(struct device *d, struct buffer *buffer);
+    void (*copy)(struct device *d, void *dst, const void *src, size_t size_bytes,
+                 enum copy_kind kind);
+    /* Waits for all that was enqueued; reports and clears the first error since the last call. */
+    bool (*sync)(struct device *d, struct status *st);
+    /* Exact bytes that reserve_workspace will take. */
+    size_t (*workspace_bytes)(const struct device *d, const struct workspace_desc *w);
+    bool (*reserve_workspace)(struct device *d, const struct workspace_desc *w, struct status *st);
+
+    /* --- graphs: only with BACKEND_CAN_CAPTURE --- */
+    bool (*capture_begin)(struct device *d, struct status *st);
+    bool (*capture_end)(struct device *d, struct graph **out, struct status *st);
+    bool (*graph_launch)(struct device *d, struct graph *graph);
+    void (*graph_free)(struct device *d, struct graph *graph);
+
+    /* --- weights --- */
+    /* Chooses the kernel for l's sizes and format, sets l->kernel and l->packed_bytes. */
+    bool (*linear_plan)(const struct device *d, struct linear *l, struct status *st);
+    /* Packs `num_rows` rows of out_features beginning at row_begin. `rows` is host memory in
+     * `format`, [num_rows, in_features] contiguous; it is converted to l->format on the way.
+     * Different rows may be packed from several threads at once. */
+    void (*linear_pack)(const struct device *d, const struct linear *l, int32_t row_begin,
+                        int32_t num_rows, const void *rows, const struct quant_format *format);
+
+    /* --- ops; activations are float32 on the CPU --- */
+    /* out[t] = row input_ids[t] of the embedding matrix; out is [num_tokens, hidden_size]. */
+    void (*embedding)(struct device *d, struct tensor *out, const int32_t *input_ids,
+                      const struct linear *weight);
+    /* With `residual`: residual += x, then out = norm(residual); without: out = norm(x). Also runs
+     * per head when x has a multiple of norm->size columns. out may alias x. */
+    void (*norm)(struct device *d, struct tensor *out, struct tensor *residual,
+                 const struct tensor *x, const struct norm *norm);
+    /* out = x W^T + bias; out is [num_tokens, out_features]. out may not alias x. */
+    void (*linear)(struct device *d, struct tensor *out, const struct tensor *x,
+                   const struct linear *weight);
+    /* cos_sin[t] = cos then sin of positions[t] * inv_freq, times attention_scaling:
+     * [num_tokens, rotary_dim]. Once per step, for all layers that share the rope. */
+    void (*rotary_cos_sin)(struct device *d, struct tensor *cos_sin, const int32_t *positions,
+                           const struct rope *rope);
+    /* In place on q [num_tokens, num_heads * head_dim] or k. */
+    void (*rotary_embedding)(struct device *d, struct tensor *x, int32_t head_dim,
+                             const struct tensor *cos_sin, const struct rope *rope);
+    /* k, v [num_tokens, num_kv_heads * head_dim] into the cache at slot_mapping. */
+    void (*reshape_and_cache)(struct device *d, const struct kv_layer *kv, const struct tensor *k,
+                              const struct tensor *v, const int32_t *slot_mapping);
+    /* Causal attention over the paged cache, which already holds this step's k and v.
+     * q, out: [num_tokens, num_heads * head_dim]. */
+    void (*attention)(struct device *d, struct tensor *out, const struct tensor *q,
+                      const struct kv_layer *kv, const struct attn_metadata *m,
+                      const struct attention_params *params);
+    /* out[:, i] = act(x[:, i]) * x[:, n + i], x is [num_tokens, 2n]: gate then up. */
+    void (*act_and_mul)(struct device *d, struct tensor *out, const struct tensor *x,
+                        enum activation act);
+    /* out[i] = x[indices[i]]; out->rows rows. */
+    void (*gather_rows)(struct device *d, struct tensor *out, const struct tensor *x,
+                        const int32_t *indices);
+    /* x += y, or x *= factor. */
+    void (*add)(struct device *d, struct tensor *x, const struct tensor *y);
+    void (*scale)(struct device *d, struct tensor *x, float factor);
+    /* Reads logits [num_rows, vocab_size] float32 and leaves them as they are. */
+    void (*sample)(struct device *d, int32_t *sampled_ids, const struct tensor *logits,
+                   const struct sampling_metadata *m);
+    void (*logprobs)(struct device *d, const struct logprobs_request *request,
+                     const struct tensor *logits);
+};
+
+extern const struct backend backend_cpu;
+
+/* The backend of that name ("cpu"), or NULL. "auto" gives the best one that can be used here. */
+const struct backend *backend_find(const char *name);
+
+#endif

@@ -1,0 +1,39 @@
+/* device.h - what every opened device begins with.
+ *
+ * A device belongs to one worker thread, which alone calls its ops. */
+#ifndef INFERD_KERNELS_DEVICE_H
+#define INFERD_KERNELS_DEVICE_H
+
+#include "base/status.h"
+#include "kernels/tensor.h"
+
+struct backend;
+
+struct device_options {
+    int32_t index;       /* of the GPU; unused by the CPU */
+    int32_t num_threads; /* of the CPU's pool; 0: one per allowed CPU */
+    const char *isa;     /* CPU: "auto", "scalar", "avx2", "avx512", "avx512_bf16" */
+    bool pin_threads;
+};
+
+/* Upper bounds of everything a step may ask for; the workspace is sized by them once. */
+struct workspace_desc {
+    int32_t max_num_tokens, max_num_seqs, max_logits_rows;
+    int32_t max_model_len, block_size;
+    int32_t max_in_features, max_out_features; /* over all linears */
+    int32_t num_heads, num_kv_heads, head_dim;
+    int32_t vocab_size;
+};
+
+struct memory_info {
+    size_t total_bytes;     /* of the device, or what the cgroup allows */
+    size_t available_bytes; /* free now, reclaimable page cache included */
+};
+
+struct device {
+    const struct backend *backend;
+    struct status error;   /* sticky: the first failure of any op since the last sync */
+    char description[128]; /* for the log: "AMD EPYC, 2 threads, avx512_bf16" */
+};
+
+#endif

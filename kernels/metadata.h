@@ -1,0 +1,65 @@
+/* metadata.h - what a batch tells the ops about its rows.
+ *
+ * Pointers are device addresses that stay the same from step to step; counts on the host are upper
+ * bounds (a captured graph may be replayed for fewer), true lengths are read from the arrays. */
+#ifndef INFERD_KERNELS_METADATA_H
+#define INFERD_KERNELS_METADATA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Queries of all sequences lie one after another: sequence s owns the rows
+ * [query_start_loc[s], query_start_loc[s + 1]). Its last query has position seq_lens[s] - 1. */
+struct attn_metadata {
+    int32_t num_seqs, num_tokens;
+    int32_t max_query_len, max_seq_len;
+    const int32_t *query_start_loc; /* [num_seqs + 1] */
+    const int32_t *seq_lens;        /* [num_seqs] computed before plus this step's queries */
+    const int32_t *block_tables;    /* [num_seqs, block_table_stride] physical block ids */
+    int32_t block_table_stride;
+    const int32_t
+        *slot_mapping; /* [num_tokens] block id * block_size + offset; -1: write nothing */
+};
+
+/* What one attention layer is, beside its tensors. */
+struct attention_params {
+    int32_t num_heads, num_kv_heads, head_dim;
+    float scale;            /* on q k^T */
+    int32_t sliding_window; /* a query sees the last `sliding_window` positions, itself included; 0:
+                               all */
+    float logit_softcap;    /* c * tanh(score / c); 0: off */
+    const float *sinks;     /* [num_heads] an extra logit in the softmax's denominator, or NULL */
+};
+
+/* How the next token of each row is chosen. Row r reads logits[r]. The order is vLLM's: allowed
+ * mask and bias, min_tokens (as bias entries of -inf), penalties, temperature, min_p, top_k, top_p.
+ */
+struct sampling_metadata {
+    int32_t num_rows;
+    const float *temperature; /* [num_rows] 0: greedy, the lowest id among equals */
+    const float *top_p, *min_p;
+    const int32_t *top_k; /* 0: off */
+    const float *presence_penalty, *frequency_penalty, *repetition_penalty;
+    const uint64_t *seed;            /* key of the counter-based generator */
+    const uint64_t *position;        /* its counter: how many output tokens the request has */
+    const int32_t *const *token_ids; /* [num_rows] -> prompt then output ids, for penalties */
+    const int32_t *num_prompt_tokens, *num_tokens; /* [num_rows] lengths of those */
+    const int32_t *bias_start;                     /* [num_rows + 1] into the two below */
+    const int32_t *bias_ids;
+    const float *bias_values; /* added to the logit; -INFINITY forbids the token */
+    const uint32_t *const
+        *allowed_mask; /* [num_rows] -> [(vocab + 31) / 32] bits, NULL entry: all */
+};
+
+/* Log-probabilities of log_softmax(raw logits): of one target id per row, and the best few. */
+struct logprobs_request {
+    int32_t num_rows, max_top; /* max_top: stride of the outputs below */
+    const int32_t *target_ids; /* [num_rows] */
+    const int32_t *num_top;    /* [num_rows] 0..max_top; -1: skip the row */
+    float *target_logprob;     /* [num_rows] */
+    int32_t *target_rank;      /* [num_rows] 1 + number of ids with a greater logit */
+    int32_t *top_ids;          /* [num_rows, max_top] by falling logit, then rising id */
+    float *top_logprobs;       /* [num_rows, max_top] */
+};
+
+#endif
