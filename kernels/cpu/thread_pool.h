@@ -1,0 +1,23 @@
+/* thread_pool.h - the CPU backend's workers: one per CPU, pinned, woken per op.
+ *
+ * Owned by one cpu device. Only the thread that owns the device calls thread_pool_run, which takes
+ * part in the work as thread 0 and returns when every task is done. Between ops the workers spin
+ * for a short while, then sleep. What a task computes must not depend on which thread runs it. */
+#ifndef INFERD_KERNELS_CPU_THREAD_POOL_H
+#define INFERD_KERNELS_CPU_THREAD_POOL_H
+
+#include "base/status.h"
+#include <stdint.h>
+
+struct thread_pool;
+
+/* `num_threads` 0: one per allowed CPU. `pin`: each worker stays on a CPU of its own. */
+bool thread_pool_open(struct thread_pool **out, int32_t num_threads, bool pin, struct status *st);
+void thread_pool_close(struct thread_pool *p);
+int32_t thread_pool_size(const struct thread_pool *p);
+/* Calls run(arg, task, thread) once for each task in [0, num_tasks), tasks handed out in order;
+ * thread in [0, size) tells which scratch memory is the task's own. */
+void thread_pool_run(struct thread_pool *p, int32_t num_tasks,
+                     void (*run)(void *arg, int32_t task, int32_t thread), void *arg);
+
+#endif
