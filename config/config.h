@@ -1,0 +1,49 @@
+/* config.h - every option of the daemon, resolved and checked, in one struct.
+ *
+ * Sources in falling precedence: command line, environment (INFERD_...), the JSON file named by
+ * --config, the default. An unknown option, a wrong type or a value out of range is refused with
+ * the option's name, the value and the range. The only getenv() of the project is here.
+ * Owned by main, constant after config_load, read from any thread. */
+#ifndef INFERD_CONFIG_CONFIG_H
+#define INFERD_CONFIG_CONFIG_H
+
+#include "base/buf.h"
+#include "base/status.h"
+#include <stdint.h>
+
+enum config_command { COMMAND_SERVE, COMMAND_PLAN, COMMAND_BENCH, COMMAND_HELP, COMMAND_VERSION };
+
+struct config {
+    enum config_command command;
+    const char *model; /* MODEL: a directory (or, for a hub, a name) */
+#define OPTION_GROUP(title)
+#define OPTION_STRING(field, def, value, help)          const char *field;
+#define OPTION_CHOICE(field, def, choices, help)        const char *field;
+#define OPTION_INT(field, def, min, max, value, help)   int64_t field;
+#define OPTION_FLOAT(field, def, min, max, value, help) double field;
+#define OPTION_BOOL(field, def, help)                   bool field;
+#include "config/options.def"
+#undef OPTION_GROUP
+#undef OPTION_STRING
+#undef OPTION_CHOICE
+#undef OPTION_INT
+#undef OPTION_FLOAT
+#undef OPTION_BOOL
+    const char *notify_socket; /* $NOTIFY_SOCKET, or NULL */
+    int64_t watchdog_usec;     /* $WATCHDOG_USEC when it is meant for this process, else 0 */
+    bool journal_stream;       /* standard error is the journal ($JOURNAL_STREAM) */
+};
+
+/* Reads argv (and what it names). Strings live as long as the config. */
+bool config_load(int argc, char **argv, struct config *out, struct status *st);
+void config_free(struct config *c);
+/* The defaults alone, for tests and tools. */
+void config_defaults(struct config *out);
+/* --help: usage, then every option with its default and range, from the table. */
+void config_help(struct buf *out);
+/* Options that differ from their defaults, as "--name=value ..."; keys are masked. */
+void config_describe(const struct config *c, struct buf *out);
+/* The sample file: every option at its default, as JSON. */
+void config_sample_json(struct buf *out);
+
+#endif

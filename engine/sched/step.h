@@ -1,0 +1,41 @@
+/* step.h - all that crosses between the scheduler and the executor.
+ *
+ * A step knows no prefill and no decode: each sequence runs num_scheduled_tokens tokens from
+ * position num_computed_tokens on. Arrays are allocated once, for max_num_seqs. Pointers into a
+ * request or a block table stay valid until the step's output has been collected. */
+#ifndef INFERD_ENGINE_SCHED_STEP_H
+#define INFERD_ENGINE_SCHED_STEP_H
+
+#include "engine/request.h"
+
+enum { MAX_DRAFT_TOKENS = 0 }; /* speculative decoding raises it */
+
+struct step_seq {
+    struct request *request;      /* its params, prompt length and token ids; input only */
+    int32_t num_tokens;           /* known ids: prompt and output */
+    int32_t num_computed_tokens;  /* of them already in the KV cache */
+    int32_t num_scheduled_tokens; /* to run now, >= 1 */
+    const int32_t *block_table;   /* [num_blocks] covers num_computed + num_scheduled tokens */
+    int32_t num_blocks;
+    bool
+        sample; /* the last scheduled token is the last known one: its logits give the next token */
+};
+
+struct step {
+    int32_t num_seqs, num_tokens; /* num_tokens: sum of num_scheduled_tokens */
+    struct step_seq *seqs;        /* [max_num_seqs] */
+};
+
+struct step_output {
+    int32_t
+        *sampled_ids; /* [num_seqs] the new token where seq.sample; -1: logits were not finite */
+    /* Per sequence with sample and params.num_logprobs >= 0: */
+    struct token_logprob *logprobs; /* [num_seqs][1 + max_logprobs]: sampled, then the best */
+    int32_t logprobs_stride;        /* 1 + max_logprobs */
+    struct status status; /* not OK: the step failed as a whole and nothing above counts */
+};
+
+/* Log-probabilities of prompt tokens go straight to request->prompt_logprobs by the executor, which
+ * alone writes there; they become visible with the request's first publish. */
+
+#endif
