@@ -1,0 +1,36 @@
+/* model.h - a checkpoint, opened but not loaded: its description, its tensors' headers, its
+ * generation defaults. Everything is checked here, so that a wrong file stops start-up by name
+ * before a weight is read. Immutable after model_open. */
+#ifndef INFERD_ENGINE_MODEL_MODEL_H
+#define INFERD_ENGINE_MODEL_MODEL_H
+
+#include "base/status.h"
+#include "engine/model/decoder_desc.h"
+#include "engine/sampling/sampling_params.h"
+#include "kernels/backend.h"
+#include "kernels/comm.h"
+
+struct checkpoint; /* tensors by name: safetensors now, GGUF later */
+
+struct model_options {
+    const char *path;        /* the model's directory */
+    const char *load_format; /* "auto", "safetensors", "dummy" */
+    const char *dtype;       /* "auto", "float32", ... */
+};
+
+struct model {
+    char *path;
+    struct decoder_desc desc;
+    const struct quant_format *weight_format;   /* of the linears, after --dtype */
+    struct sampling_params generation_defaults; /* generation_config.json over the built-in ones */
+    int32_t generation_max_new_tokens;          /* server-wide cap it names; 0: none */
+    struct checkpoint *checkpoint;              /* NULL with load_format dummy */
+};
+
+bool model_open(const struct model_options *options, struct model **out, struct status *st);
+void model_close(struct model *m);
+
+/* Number of parameters, counted from the description. */
+int64_t model_num_parameters(const struct model *m);
+
+#endif

@@ -1,0 +1,36 @@
+/* weights.h - from a checkpoint's tensors to packed weights on one device.
+ *
+ * The plan and the load walk the same list, so that the bytes planned are the bytes taken. */
+#ifndef INFERD_ENGINE_MODEL_WEIGHTS_H
+#define INFERD_ENGINE_MODEL_WEIGHTS_H
+
+#include "engine/model/model.h"
+
+struct layer_weights {
+    struct norm input_norm, post_attention_norm;
+    struct linear qkv, o, gate_up, down;
+};
+
+struct weights {
+    struct linear embedding; /* [vocab_size, hidden_size]; also the head when tied */
+    struct linear lm_head;   /* unused when tied */
+    struct norm final_norm;
+    struct rope rope;
+    struct layer_weights *layers; /* [num_hidden_layers] */
+    const struct linear *head;    /* &embedding or &lm_head */
+    size_t device_bytes;          /* all of it, exactly */
+    struct buffer arena;          /* the one block that everything above points into */
+};
+
+/* Exact bytes weights_load will take on `d`. Reads no tensor. */
+bool weights_plan(const struct model *m, struct device *d, size_t *bytes, struct status *st);
+
+/* Reads, converts, packs; tensors in parallel. Missing or surplus tensors, wrong shapes or dtypes
+ * fail by name. With load_format dummy: reproducible random weights, small enough to stay finite.
+ */
+bool weights_load(const struct model *m, struct device *d, struct comm *c,
+                  void (*progress)(void *arg, size_t done_bytes, size_t total_bytes),
+                  void *progress_arg, struct weights **out, struct status *st);
+void weights_free(struct weights *w, struct device *d);
+
+#endif
