@@ -18,6 +18,9 @@ struct quant_format {
     void (*quantize_row)(void *dst, const float *src, int64_t count);
 };
 
+/* The plain formats; the others are found by name. */
+extern const struct quant_format quant_format_float32, quant_format_bfloat16, quant_format_float16;
+
 /* NULL when there is none of that name. */
 const struct quant_format *quant_format_find(const char *name);
 const struct quant_format *quant_format_of_dtype(enum dtype dtype);

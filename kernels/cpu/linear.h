@@ -1,0 +1,83 @@
+/* linear.h - the kernels of y = x W^T + bias on the CPU and the layout of packed weights. Private
+ * to kernels/cpu.
+ *
+ * Packed weights are panels of 32 output features, zero rows filling the last one. In a panel the
+ * 32 features lie side by side for each step along in_features, so that a kernel reads memory in
+ * order, broadcasts x and keeps one accumulator per output:
+ *   float32, float16:  [panel][in_features][32]
+ *   bfloat16:          [panel][ceil(in_features / 2)][32][2], the operand pairs of vdpbf16ps;
+ *                      a missing last element is zero
+ *
+ * The order in which an output is summed follows from in_features and the kernel alone: along
+ * in_features, in one accumulator, the bias last. Nothing else (rows, tiles, threads, place of a
+ * row in its batch) can therefore change a bit of it. */
+#ifndef INFERD_KERNELS_CPU_LINEAR_H
+#define INFERD_KERNELS_CPU_LINEAR_H
+
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/weight.h"
+
+enum { LINEAR_PANEL = 32 };
+
+/* The form in which a kernel wants x. For bfloat16 weights x is rounded to bfloat16 by every
+ * kernel; those without a bfloat16 product get the rounded values as float32. */
+enum linear_input { LINEAR_INPUT_F32, LINEAR_INPUT_BF16_AS_F32, LINEAR_INPUT_BF16 };
+
+/* Some rows of x times some neighbouring panels: what one task computes. */
+struct linear_block {
+    const void *x;      /* [rows, x_stride], zero beyond in_features up to an even count */
+    int64_t x_stride;   /* elements */
+    const void *packed; /* the first panel */
+    float *out;         /* [rows, out_stride], at the first panel's first column */
+    int64_t out_stride;
+    const float *bias; /* of that column on, or NULL */
+    int32_t rows, cols, in_features;
+};
+
+struct linear_kernel {
+    const char *name;
+    enum cpu_isa isa;   /* the least that it needs */
+    enum dtype weights; /* of the packed weights */
+    enum linear_input input;
+    /* `count` elements of a row of x into the form it wants. */
+    void (*convert)(void *dst, const float *src, int32_t count);
+    void (*run)(const struct linear_block *b);
+    /* `num_rows` rows of one panel, from row `first` of it on; src is [num_rows, in_features] in
+     * the dtype of the weights, at any alignment. */
+    void (*pack)(void *panel, const struct linear *l, int32_t first, int32_t num_rows,
+                 const void *src);
+    void (*unpack_row)(float *dst, const struct linear *l, int32_t row);
+};
+
+/* linear_pack.c: the layouts above. */
+size_t linear_panel_bytes(enum dtype weights, int32_t in_features);
+void linear_pack_pairs(void *panel, const struct linear *l, int32_t first, int32_t num_rows,
+                       const void *src);
+void linear_pack_f32(void *panel, const struct linear *l, int32_t first, int32_t num_rows,
+                     const void *src);
+void linear_pack_f16(void *panel, const struct linear *l, int32_t first, int32_t num_rows,
+                     const void *src);
+void linear_unpack_row_pairs(float *dst, const struct linear *l, int32_t row);
+void linear_unpack_row_f32(float *dst, const struct linear *l, int32_t row);
+void linear_unpack_row_f16(float *dst, const struct linear *l, int32_t row);
+
+/* The table of kernels, ended by one without a name; a later row is preferred. */
+extern const struct linear_kernel linear_kernels[];
+
+/* linear_scalar.c */
+void linear_run_bf16_scalar(const struct linear_block *b);
+void linear_run_f32_scalar(const struct linear_block *b);
+void linear_run_f16_scalar(const struct linear_block *b);
+
+#if defined(__x86_64__)
+/* x86/linear_<isa>.c */
+void linear_run_bf16_avx2(const struct linear_block *b);
+void linear_run_f32_avx2(const struct linear_block *b);
+void linear_run_f16_avx2(const struct linear_block *b);
+void linear_run_bf16_avx512(const struct linear_block *b);
+void linear_run_f32_avx512(const struct linear_block *b);
+void linear_run_f16_avx512(const struct linear_block *b);
+void linear_run_bf16_avx512bf16(const struct linear_block *b);
+#endif
+
+#endif
