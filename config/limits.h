@@ -36,4 +36,28 @@ enum {
     LIMIT_LIST_ENTRIES = 64,
 };
 
+/* --- model: checkpoints and their description --- */
+enum {
+    /* config.json and generation_config.json: real ones are a few KiB, long label maps included. */
+    LIMIT_MODEL_CONFIG_BYTES = 4 << 20,
+    /* Header of one safetensors file, or the index of a sharded one: some 130 bytes per tensor, and
+     * the largest published checkpoints have about 100,000 tensors. Parsed, it takes up to a
+     * hundred times its size while the parse lasts, so it is kept below the format's own 100 MB. */
+    LIMIT_SAFETENSORS_HEADER_BYTES = 32 << 20,
+    /* Shards of one checkpoint: each is one mapping; the largest published have below 200. */
+    LIMIT_CHECKPOINT_FILES = 4096,
+    /* Length of a tensor's name, so that messages stay readable; real ones are below 100. */
+    LIMIT_TENSOR_NAME_BYTES = 256,
+    /* The sizes of a model: about four times the largest published. Row counts and row lengths of
+     * every tensor, fused ones included, then fit 32 bits, and all byte counts 64. */
+    LIMIT_HIDDEN_SIZE = 1 << 16,
+    LIMIT_INTERMEDIATE_SIZE = 1 << 20,
+    LIMIT_NUM_LAYERS = 1024,
+    LIMIT_NUM_HEADS = 1024,
+    LIMIT_HEAD_DIM = 1024,
+    LIMIT_VOCAB_SIZE = 1 << 22,
+    /* Positions must stay exact as float32, in which rotary angles are computed: 2^24. */
+    LIMIT_MODEL_LEN = 1 << 24,
+};
+
 #endif
