@@ -7,6 +7,7 @@
 #ifndef INFERD_CONFIG_CONFIG_H
 #define INFERD_CONFIG_CONFIG_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/status.h"
 #include <stdint.h>
@@ -32,9 +33,11 @@ struct config {
     const char *notify_socket; /* $NOTIFY_SOCKET, or NULL */
     int64_t watchdog_usec;     /* $WATCHDOG_USEC when it is meant for this process, else 0 */
     bool journal_stream;       /* standard error is the journal ($JOURNAL_STREAM) */
+    struct arena strings;      /* private: what the const char * above point into */
 };
 
-/* Reads argv (and what it names). Strings live as long as the config. */
+/* Reads argv (and what it names). Strings live as long as the config. On false there is nothing to
+ * free. With COMMAND_HELP and COMMAND_VERSION no other source is read. */
 bool config_load(int argc, char **argv, struct config *out, struct status *st);
 void config_free(struct config *c);
 /* The defaults alone, for tests and tools. */
