@@ -47,6 +47,7 @@ struct request {
     struct token_logprob *logprobs; /* [max_tokens][1 + num_logprobs]: sampled, best ones */
     struct token_logprob *prompt_logprobs; /* [num_prompt_tokens][1 + n]; entry 0 has no meaning */
     uint64_t scheduled_ns, first_token_ns, finished_ns; /* 0: not yet; valid once published */
+    uint64_t last_token_ns;                             /* of the latest published output token */
     int32_t num_cached_tokens; /* prompt tokens found in the prefix cache */
     int32_t num_preemptions;
     int32_t stop_token_id; /* with FINISH_STOP: the id of a stop token, -1 for an EOS */

@@ -1,0 +1,292 @@
+/* engine_stages.c - how the engine comes up, stage by stage, and goes down again. */
+#include "engine/engine_internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/thread.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- model files --- */
+
+static bool model_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const struct config *c = e->config;
+    struct model_options options = { c->model, c->load_format, c->dtype };
+    if (!model_open(&options, &e->model, st))
+        return false;
+    e->info.architecture = e->model->desc.architecture;
+    e->info.dtype = e->model->weight_format->name;
+    e->info.vocab_size = e->model->desc.vocab_size;
+    e->info.num_parameters = model_num_parameters(e->model);
+    e->info.sampling_defaults = &e->model->generation_defaults;
+    e->info.generation_max_new_tokens = e->model->generation_max_new_tokens;
+    if (strcmp(c->generation_config, "none") == 0) {
+        struct sampling_params *p = &e->model->generation_defaults, plain;
+        sampling_params_defaults(&plain);
+        plain.num_eos_token_ids = p->num_eos_token_ids;
+        plain.eos_token_ids = p->eos_token_ids;
+        *p = plain;
+        e->info.generation_max_new_tokens = 0;
+    }
+    log_info("%s: %s, %.3f billion parameters, %s", c->model, e->info.architecture,
+             (double)e->info.num_parameters * 1e-9, e->info.dtype);
+    return true;
+}
+
+static void model_down(void *context)
+{
+    struct engine *e = context;
+    model_close(e->model);
+    e->model = NULL;
+}
+
+/* --- tokenizer and chat template --- */
+
+static bool tokenizer_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const struct config *c = e->config;
+    const char *dir = c->tokenizer ? c->tokenizer : c->model;
+    if (!tokenizer_load(dir, &e->tokenizer, st)) {
+        if (strcmp(c->load_format, "dummy") != 0 || c->tokenizer)
+            return false;
+        log_warning("no tokenizer (%s): only prompts of token ids can be served", st->message);
+        status_clear(st);
+    } else if (tokenizer_vocab_size(e->tokenizer) > e->model->desc.vocab_size) {
+        status_set(st, STATUS_INVALID,
+                   "%s: the tokenizer has %d ids, the model's vocab_size is %d; they do not belong "
+                   "together",
+                   dir, tokenizer_vocab_size(e->tokenizer), e->model->desc.vocab_size);
+        tokenizer_free(e->tokenizer);
+        e->tokenizer = NULL;
+        return false;
+    }
+    if (!chat_template_load(dir, c->chat_template, &e->chat_template, st)) {
+        tokenizer_free(e->tokenizer);
+        e->tokenizer = NULL;
+        return false;
+    }
+    e->info.tokenizer = e->tokenizer;
+    e->info.chat_template = e->chat_template;
+    return true;
+}
+
+static void tokenizer_down(void *context)
+{
+    struct engine *e = context;
+    chat_template_free(e->chat_template);
+    e->chat_template = NULL;
+    tokenizer_free(e->tokenizer);
+    e->tokenizer = NULL;
+}
+
+/* --- devices --- */
+
+static bool devices_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const struct config *c = e->config;
+    struct device_options options = { .num_threads = (int32_t)c->num_threads,
+                                      .isa = c->cpu_isa,
+                                      .pin_threads = c->pin_threads };
+    if (!executor_open(&e->executor, c->device, &options, st))
+        return false;
+    struct device *d = e->executor.workers[0].device;
+    if (!decoder_check_ops(&e->model->desc, d->backend, st)) {
+        executor_close(&e->executor);
+        return false;
+    }
+    e->info.device = d->description;
+    log_info("device: %s", d->description);
+    return true;
+}
+
+static void devices_down(void *context)
+{
+    struct engine *e = context;
+    executor_close(&e->executor);
+}
+
+/* --- memory plan --- */
+
+static bool plan_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const struct config *c = e->config;
+    enum dtype kv_dtype = e->model->weight_format->dtype;
+    if (strcmp(c->kv_cache_dtype, "auto") != 0 && !dtype_parse(c->kv_cache_dtype, &kv_dtype))
+        return status_set(st, STATUS_INVALID, "--kv-cache-dtype %s: unknown", c->kv_cache_dtype);
+    struct memory_plan_options options = {
+        .memory_utilization = c->gpu_memory_utilization,
+        .kv_cache_memory_bytes = c->kv_cache_memory_bytes,
+        .num_blocks_override = (int32_t)c->num_gpu_blocks_override,
+        .max_model_len = (int32_t)c->max_model_len,
+        .block_size = (int32_t)c->block_size,
+        .max_num_seqs = (int32_t)c->max_num_seqs,
+        .max_num_batched_tokens = (int32_t)c->max_num_batched_tokens,
+        .max_logprobs = (int32_t)c->max_logprobs,
+        .kv_cache_dtype = kv_dtype,
+    };
+    const struct memory_plan *p = &e->plan;
+    if (!memory_plan_make(e->model, e->executor.workers[0].device, &options, &e->plan, st))
+        return false;
+    e->info.max_model_len = p->max_model_len;
+    e->info.block_size = p->block_size;
+    e->info.num_blocks = p->num_blocks;
+    e->info.max_logprobs = (int32_t)c->max_logprobs;
+    log_info("memory plan: weights %zu, activations %zu, workspace %zu, batch %zu, KV cache %zu "
+             "bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens at once",
+             p->weights_bytes, p->activation_bytes, p->workspace_bytes, p->batch_bytes,
+             p->kv_cache_bytes, p->num_blocks, p->block_size, (long long)p->kv_cache_tokens,
+             p->max_concurrency, p->max_model_len);
+    return true;
+}
+
+/* --- weights --- */
+
+static bool weights_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    if (!executor_load_weights(&e->executor, e->model, st))
+        return false;
+    size_t taken = e->executor.workers[0].weights->device_bytes;
+    if (taken != e->plan.weights_bytes) {
+        executor_unload_weights(&e->executor);
+        return status_set(st, STATUS_INTERNAL, "weights took %zu bytes, %zu were planned", taken,
+                          e->plan.weights_bytes);
+    }
+    return true;
+}
+
+static void weights_down(void *context)
+{
+    struct engine *e = context;
+    executor_unload_weights(&e->executor);
+}
+
+/* --- KV cache, activations, batch --- */
+
+static bool kv_cache_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    return executor_allocate(&e->executor, e->model, &e->plan, st);
+}
+
+static void kv_cache_down(void *context)
+{
+    struct engine *e = context;
+    executor_release(&e->executor);
+}
+
+/* --- engine thread --- */
+
+static void set_cache_config_labels(struct engine *e)
+{
+    const struct config *c = e->config;
+    snprintf(e->metrics->cache_config_labels, sizeof e->metrics->cache_config_labels,
+             "block_size=\"%d\",num_gpu_blocks=\"%d\",cache_dtype=\"%s\","
+             "gpu_memory_utilization=\"%g\",enable_prefix_caching=\"%s\","
+             "kv_cache_memory_bytes=\"%zu\"",
+             e->plan.block_size, e->plan.num_blocks, dtype_name(e->plan.kv_spec.dtype),
+             c->gpu_memory_utilization, c->enable_prefix_caching ? "True" : "False",
+             e->plan.kv_cache_bytes);
+}
+
+static void open_step(struct engine *e)
+{
+    size_t seqs = (size_t)e->config->max_num_seqs;
+    size_t stride = 1 + (size_t)e->info.max_logprobs;
+    e->step.seqs = xcalloc(seqs, sizeof *e->step.seqs);
+    e->output.sampled_ids = xcalloc(seqs, sizeof *e->output.sampled_ids);
+    e->output.logprobs = xcalloc(seqs * stride, sizeof *e->output.logprobs);
+    e->output.logprobs_stride = (int32_t)stride;
+    e->drained = xcalloc((size_t)e->config->max_num_queued_reqs, sizeof *e->drained);
+}
+
+static void close_step(struct engine *e)
+{
+    free(e->step.seqs);
+    free(e->output.sampled_ids);
+    free(e->output.logprobs);
+    free(e->drained);
+    scheduler_free(e->scheduler);
+    request_queue_free(e->queue);
+    metrics_free(e->metrics);
+    e->scheduler = NULL;
+    e->queue = NULL;
+    e->metrics = NULL;
+}
+
+/* The first of --served-model-name's names, or MODEL. */
+static void metrics_model_name(const struct config *c, char *out, size_t size)
+{
+    const char *name = c->served_model_name ? c->served_model_name : c->model;
+    snprintf(out, size, "%.*s", c->served_model_name ? (int)strcspn(name, ",") : (int)strlen(name),
+             name);
+}
+
+static bool thread_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const struct config *c = e->config;
+    e->scheduler_config = (struct scheduler_config){
+        .max_num_seqs = (int32_t)c->max_num_seqs,
+        .max_num_batched_tokens = (int32_t)c->max_num_batched_tokens,
+        .max_model_len = e->plan.max_model_len,
+        .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
+        .block_size = e->plan.block_size,
+        .num_blocks = e->plan.num_blocks,
+        .max_waiting = (int32_t)c->max_num_queued_reqs,
+        .max_logprobs = e->info.max_logprobs,
+        .enable_prefix_caching = c->enable_prefix_caching,
+    };
+    rng_system(&e->scheduler_config.hash_key, sizeof e->scheduler_config.hash_key);
+    char name[256];
+    metrics_model_name(c, name, sizeof name);
+    e->metrics = metrics_new(name, e->plan.max_model_len);
+    set_cache_config_labels(e);
+    e->scheduler = scheduler_new(&e->scheduler_config);
+    e->queue = request_queue_new((int32_t)c->max_num_queued_reqs, c->max_num_queued_tokens);
+    open_step(e);
+    scheduler_get_stats(e->scheduler, &e->stats);
+    atomic_store(&e->idle, true);
+    if (!executor_start(&e->executor, st) ||
+        !thread_start(&e->thread, "engine", engine_main, e, st)) {
+        executor_stop(&e->executor);
+        close_step(e);
+        return false;
+    }
+    e->thread_started = true;
+    atomic_store(&e->state, ENGINE_READY);
+    return true;
+}
+
+static void thread_down(void *context)
+{
+    struct engine *e = context;
+    engine_drain(e);
+    atomic_store(&e->stopping, true);
+    request_queue_close(e->queue);
+    request_queue_wake(e->queue);
+    pthread_join(e->thread, NULL);
+    e->thread_started = false;
+    executor_stop(&e->executor);
+    close_step(e);
+    atomic_store(&e->state, ENGINE_STOPPED);
+}
+
+const struct startup_stage engine_stages[] = {
+    { "model files", model_up, model_down },     { "tokenizer", tokenizer_up, tokenizer_down },
+    { "devices", devices_up, devices_down },     { "memory plan", plan_up, NULL },
+    { "weights", weights_up, weights_down },     { "KV cache", kv_cache_up, kv_cache_down },
+    { "engine thread", thread_up, thread_down },
+};
+const int32_t num_engine_stages = sizeof engine_stages / sizeof engine_stages[0];
+const int32_t num_engine_plan_stages = 4;

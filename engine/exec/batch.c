@@ -1,0 +1,335 @@
+/* batch.c - the arrays of a step, carved from one block so that one copy moves them. */
+#include "engine/exec/batch.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum { FIELD_ALIGN = 64 };
+
+/* Hands out pieces of one block; without a base it only counts. */
+struct carver {
+    char *base;
+    size_t used;
+};
+
+static void *carve(struct carver *c, size_t count, size_t size)
+{
+    void *p = c->base ? c->base + c->used : NULL;
+    c->used += (count * size + FIELD_ALIGN - 1) / FIELD_ALIGN * FIELD_ALIGN;
+    return p;
+}
+
+static int32_t blocks_per_seq(const struct batch_limits *l)
+{
+    return (l->max_model_len + l->block_size - 1) / l->block_size;
+}
+
+static void carve_sampling(struct carver *c, struct batch_sampling *s, size_t seqs)
+{
+    s->temperature = carve(c, seqs, sizeof(float));
+    s->top_p = carve(c, seqs, sizeof(float));
+    s->min_p = carve(c, seqs, sizeof(float));
+    s->presence_penalty = carve(c, seqs, sizeof(float));
+    s->frequency_penalty = carve(c, seqs, sizeof(float));
+    s->repetition_penalty = carve(c, seqs, sizeof(float));
+    s->seed = carve(c, seqs, sizeof(uint64_t));
+    s->position = carve(c, seqs, sizeof(uint64_t));
+    s->top_k = carve(c, seqs, sizeof(int32_t));
+    s->num_prompt_tokens = carve(c, seqs, sizeof(int32_t));
+    s->num_tokens = carve(c, seqs, sizeof(int32_t));
+    s->token_ids = carve(c, seqs, sizeof(int32_t *));
+    s->allowed_mask = carve(c, seqs, sizeof(uint32_t *));
+    s->bias_start = carve(c, seqs + 1, sizeof(int32_t));
+    s->bias_ids = carve(c, seqs * MAX_BIAS_PER_SEQ, sizeof(int32_t));
+    s->bias_values = carve(c, seqs * MAX_BIAS_PER_SEQ, sizeof(float));
+}
+
+static void carve_logprobs(struct carver *c, struct logprobs_request *r, size_t rows, size_t top)
+{
+    r->max_top = (int32_t)top;
+    r->target_logprob = carve(c, rows, sizeof(float));
+    r->target_rank = carve(c, rows, sizeof(int32_t));
+    r->top_ids = carve(c, rows * top, sizeof(int32_t));
+    r->top_logprobs = carve(c, rows * top, sizeof(float));
+}
+
+static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *base)
+{
+    struct carver c = { base, 0 };
+    size_t seqs = (size_t)l->max_num_seqs, tokens = (size_t)l->max_num_tokens;
+    b->block_table_stride = blocks_per_seq(l);
+    b->input_ids = carve(&c, tokens, sizeof(int32_t));
+    b->positions = carve(&c, tokens, sizeof(int32_t));
+    b->slot_mapping = carve(&c, tokens, sizeof(int32_t));
+    b->query_start_loc = carve(&c, seqs + 1, sizeof(int32_t));
+    b->seq_lens = carve(&c, seqs, sizeof(int32_t));
+    b->block_tables = carve(&c, seqs * (size_t)b->block_table_stride, sizeof(int32_t));
+    b->sample_rows = carve(&c, seqs, sizeof(int32_t));
+    b->sample_seq = carve(&c, seqs, sizeof(int32_t));
+    carve_sampling(&c, &b->sampling, seqs);
+    b->num_top = carve(&c, seqs, sizeof(int32_t));
+    b->prompt_rows = carve(&c, tokens, sizeof(int32_t));
+    b->prompt_targets = carve(&c, tokens, sizeof(int32_t));
+    b->prompt_num_top = carve(&c, tokens, sizeof(int32_t));
+    b->prompt_seq = carve(&c, tokens, sizeof(int32_t));
+    b->prompt_positions = carve(&c, tokens, sizeof(int32_t));
+    b->sampled_ids = carve(&c, seqs, sizeof(int32_t));
+    carve_logprobs(&c, &b->logprobs, seqs, (size_t)l->max_logprobs);
+    carve_logprobs(&c, &b->prompt_logprobs, tokens, (size_t)l->max_logprobs);
+    return c.used;
+}
+
+size_t batch_bytes(const struct batch_limits *limits)
+{
+    struct batch b;
+    return carve_batch(&b, limits, NULL);
+}
+
+bool batch_open(struct batch *b, const struct batch_limits *limits, struct device *d,
+                struct status *st)
+{
+    memset(b, 0, sizeof *b);
+    b->limits = *limits;
+    size_t bytes = batch_bytes(limits);
+    if (!d->backend->alloc(d, &b->host, bytes, MEMORY_PINNED, st))
+        return status_prefix(st, "batch staging: ");
+    if (d->backend->caps & BACKEND_HOST_MEMORY)
+        b->device = b->host;
+    else if (!d->backend->alloc(d, &b->device, bytes, MEMORY_DEVICE, st))
+        return status_prefix(st, "batch: ");
+    carve_batch(b, limits, b->host.data);
+    return true;
+}
+
+void batch_close(struct batch *b, struct device *d)
+{
+    if (b->device.data && b->device.data != b->host.data)
+        d->backend->free(d, &b->device);
+    if (b->host.data)
+        d->backend->free(d, &b->host);
+    memset(b, 0, sizeof *b);
+}
+
+static const void *on_device(const struct batch *b, const void *host)
+{
+    return (const char *)b->device.data + ((const char *)host - (const char *)b->host.data);
+}
+
+static void add_bias(struct batch_sampling *s, int32_t *n, int32_t begin, int32_t id, float value)
+{
+    assert(*n - begin < MAX_BIAS_PER_SEQ);
+    s->bias_ids[*n] = id;
+    s->bias_values[(*n)++] = value;
+}
+
+/* logit_bias, and -inf for all that could end the sequence before min_tokens. */
+static void fill_bias(struct batch_sampling *s, int32_t row, const struct sampling_params *p,
+                      int32_t num_output)
+{
+    int32_t begin = s->bias_start[row], n = begin;
+    for (int32_t i = 0; i < p->num_logit_bias; i++)
+        add_bias(s, &n, begin, p->logit_bias_ids[i], p->logit_bias_values[i]);
+    if (num_output < p->min_tokens) {
+        for (int32_t i = 0; i < p->num_eos_token_ids; i++)
+            add_bias(s, &n, begin, p->eos_token_ids[i], -INFINITY);
+        for (int32_t i = 0; i < p->num_stop_token_ids; i++)
+            add_bias(s, &n, begin, p->stop_token_ids[i], -INFINITY);
+    }
+    s->bias_start[row + 1] = n;
+}
+
+static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
+{
+    struct batch_sampling *s = &b->sampling;
+    const struct request *r = q->request;
+    const struct sampling_params *p = &r->params;
+    int32_t i = b->num_sample_rows++;
+    b->sample_rows[i] = row;
+    b->sample_seq[i] = seq;
+    s->temperature[i] = p->temperature;
+    s->top_p[i] = p->top_p;
+    s->min_p[i] = p->min_p;
+    s->top_k[i] = p->top_k > 0 ? (int32_t)p->top_k : 0;
+    s->presence_penalty[i] = p->presence_penalty;
+    s->frequency_penalty[i] = p->frequency_penalty;
+    s->repetition_penalty[i] = p->repetition_penalty;
+    s->seed[i] = r->seed;
+    s->position[i] = (uint64_t)(q->num_tokens - r->num_prompt_tokens);
+    s->token_ids[i] = r->token_ids;
+    s->num_prompt_tokens[i] = r->num_prompt_tokens;
+    s->num_tokens[i] = q->num_tokens;
+    s->allowed_mask[i] = p->allowed_mask;
+    fill_bias(s, i, p, q->num_tokens - r->num_prompt_tokens);
+    b->num_top[i] = p->num_logprobs;
+    b->any_logprobs |= p->num_logprobs >= 0;
+}
+
+/* Position p of a prompt gives the log-probability of the prompt's token p + 1. */
+static void fill_prompt_rows(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
+{
+    const struct request *r = q->request;
+    if (r->params.num_prompt_logprobs < 0)
+        return;
+    for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
+        int32_t target = q->num_computed_tokens + i + 1;
+        if (target >= r->num_prompt_tokens)
+            break;
+        int32_t n = b->num_prompt_rows++;
+        b->prompt_rows[n] = row + i;
+        b->prompt_targets[n] = r->token_ids[target];
+        b->prompt_num_top[n] = r->params.num_prompt_logprobs;
+        b->prompt_seq[n] = seq;
+        b->prompt_positions[n] = target;
+    }
+}
+
+static void fill_seq(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
+{
+    int32_t block_size = b->limits.block_size;
+    memcpy(b->block_tables + (size_t)seq * (size_t)b->block_table_stride, q->block_table,
+           (size_t)q->num_blocks * sizeof(int32_t));
+    for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
+        int32_t position = q->num_computed_tokens + i;
+        b->input_ids[row + i] = q->request->token_ids[position];
+        b->positions[row + i] = position;
+        b->slot_mapping[row + i] =
+            q->block_table[position / block_size] * block_size + position % block_size;
+    }
+    b->seq_lens[seq] = q->num_computed_tokens + q->num_scheduled_tokens;
+    b->query_start_loc[seq + 1] = row + q->num_scheduled_tokens;
+    fill_prompt_rows(b, seq, q, row);
+    if (q->sample)
+        fill_sample_row(b, seq, q, row + q->num_scheduled_tokens - 1);
+}
+
+void batch_fill(struct batch *b, const struct step *step)
+{
+    struct attn_metadata *attn = &b->forward.attn;
+    assert(step->num_seqs <= b->limits.max_num_seqs);
+    assert(step->num_tokens <= b->limits.max_num_tokens);
+    b->num_sample_rows = b->num_prompt_rows = 0;
+    b->any_logprobs = false;
+    b->sampling.bias_start[0] = 0;
+    b->query_start_loc[0] = 0;
+    attn->max_query_len = attn->max_seq_len = 0;
+    int32_t row = 0;
+    for (int32_t i = 0; i < step->num_seqs; i++) {
+        const struct step_seq *q = &step->seqs[i];
+        assert(q->num_blocks <= b->block_table_stride);
+        fill_seq(b, i, q, row);
+        row += q->num_scheduled_tokens;
+        if (q->num_scheduled_tokens > attn->max_query_len)
+            attn->max_query_len = q->num_scheduled_tokens;
+        if (b->seq_lens[i] > attn->max_seq_len)
+            attn->max_seq_len = b->seq_lens[i];
+    }
+    attn->num_seqs = step->num_seqs;
+    attn->num_tokens = row;
+    attn->query_start_loc = on_device(b, b->query_start_loc);
+    attn->seq_lens = on_device(b, b->seq_lens);
+    attn->block_tables = on_device(b, b->block_tables);
+    attn->block_table_stride = b->block_table_stride;
+    attn->slot_mapping = on_device(b, b->slot_mapping);
+    b->forward.num_tokens = row;
+    b->forward.input_ids = on_device(b, b->input_ids);
+    b->forward.positions = on_device(b, b->positions);
+}
+
+void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,
+                         struct sampling_metadata *out)
+{
+    const struct batch_sampling *s = &b->sampling;
+    *out = (struct sampling_metadata){
+        .num_rows = count,
+        .temperature = on_device(b, s->temperature + begin),
+        .top_p = on_device(b, s->top_p + begin),
+        .min_p = on_device(b, s->min_p + begin),
+        .top_k = on_device(b, s->top_k + begin),
+        .presence_penalty = on_device(b, s->presence_penalty + begin),
+        .frequency_penalty = on_device(b, s->frequency_penalty + begin),
+        .repetition_penalty = on_device(b, s->repetition_penalty + begin),
+        .seed = on_device(b, s->seed + begin),
+        .position = on_device(b, s->position + begin),
+        .token_ids = on_device(b, s->token_ids + begin),
+        .num_prompt_tokens = on_device(b, s->num_prompt_tokens + begin),
+        .num_tokens = on_device(b, s->num_tokens + begin),
+        .bias_start = on_device(b, s->bias_start + begin),
+        .bias_ids = on_device(b, s->bias_ids),
+        .bias_values = on_device(b, s->bias_values),
+        .allowed_mask = on_device(b, s->allowed_mask + begin),
+    };
+}
+
+/* Rows [begin, begin + count) of a whole request for log-probabilities, device addresses. */
+static void logprob_rows(const struct batch *b, const struct logprobs_request *all,
+                         const int32_t *targets, const int32_t *num_top, int32_t begin,
+                         struct logprobs_request *out)
+{
+    size_t top = (size_t)begin * (size_t)all->max_top;
+    out->max_top = all->max_top;
+    out->target_ids = on_device(b, targets + begin);
+    out->num_top = on_device(b, num_top + begin);
+    out->target_logprob = (float *)on_device(b, all->target_logprob + begin);
+    out->target_rank = (int32_t *)on_device(b, all->target_rank + begin);
+    out->top_ids = (int32_t *)on_device(b, all->top_ids + top);
+    out->top_logprobs = (float *)on_device(b, all->top_logprobs + top);
+}
+
+void batch_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
+                        struct logprobs_request *out)
+{
+    logprob_rows(b, &b->logprobs, b->sampled_ids, b->num_top, begin, out);
+    out->num_rows = count;
+}
+
+void batch_prompt_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
+                               struct logprobs_request *out)
+{
+    logprob_rows(b, &b->prompt_logprobs, b->prompt_targets, b->prompt_num_top, begin, out);
+    out->num_rows = count;
+}
+
+void batch_upload(struct batch *b, struct device *d)
+{
+    if (b->device.data != b->host.data) /* inputs come first in the block, outputs last */
+        d->backend->copy(d, b->device.data, b->host.data,
+                         (size_t)((char *)b->sampled_ids - (char *)b->host.data), COPY_TO_DEVICE);
+}
+
+void batch_download(struct batch *b, struct device *d)
+{
+    if (b->device.data == b->host.data)
+        return;
+    size_t begin = (size_t)((char *)b->sampled_ids - (char *)b->host.data);
+    d->backend->copy(d, (char *)b->host.data + begin, (char *)b->device.data + begin,
+                     b->host.size_bytes - begin, COPY_TO_HOST);
+}
+
+/* Entry 0 is the target's; the best ones follow. */
+static void collect_row(const struct logprobs_request *all, int32_t row, int32_t num_top,
+                        int32_t target, struct token_logprob *out)
+{
+    out[0] = (struct token_logprob){ target, all->target_rank[row], all->target_logprob[row] };
+    size_t top = (size_t)row * (size_t)all->max_top;
+    for (int32_t k = 0; k < num_top; k++)
+        out[1 + k] = (struct token_logprob){ all->top_ids[top + (size_t)k], k + 1,
+                                             all->top_logprobs[top + (size_t)k] };
+}
+
+void batch_collect(const struct batch *b, const struct step *step, struct step_output *output)
+{
+    for (int32_t i = 0; i < b->num_sample_rows; i++) {
+        int32_t seq = b->sample_seq[i];
+        output->sampled_ids[seq] = b->sampled_ids[i];
+        if (b->num_top[i] >= 0)
+            collect_row(&b->logprobs, i, b->num_top[i], b->sampled_ids[i],
+                        output->logprobs + (size_t)seq * (size_t)output->logprobs_stride);
+    }
+    for (int32_t i = 0; i < b->num_prompt_rows; i++) {
+        struct request *r = step->seqs[b->prompt_seq[i]].request;
+        size_t stride = 1 + (size_t)r->params.num_prompt_logprobs;
+        collect_row(&b->prompt_logprobs, i, b->prompt_num_top[i], b->prompt_targets[i],
+                    r->prompt_logprobs + (size_t)b->prompt_positions[i] * stride);
+    }
+}

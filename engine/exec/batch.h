@@ -1,0 +1,83 @@
+/* batch.h - a step as flat arrays: one staging block on the host, one twin on the device.
+ *
+ * Filled by the engine thread (batch_fill), read by the worker while the step runs. Addresses never
+ * change, so a captured graph can be replayed. Where the device reads host memory the twin is the
+ * staging block itself. */
+#ifndef INFERD_ENGINE_EXEC_BATCH_H
+#define INFERD_ENGINE_EXEC_BATCH_H
+
+#include "engine/model/decoder.h"
+#include "engine/sched/step.h"
+
+/* Bounds on what one request may bring; the server refuses more. Sized so that the staging block
+ * of 128 sequences stays near a megabyte. */
+enum { MAX_BIAS_PER_SEQ = 1024 + 256 + MAX_EOS_IDS };
+
+struct batch_limits {
+    int32_t max_num_seqs, max_num_tokens, max_model_len, block_size, max_logprobs;
+};
+
+struct batch {
+    struct batch_limits limits;
+    struct forward_batch forward; /* device addresses */
+
+    /* --- staging --- */
+    int32_t *input_ids, *positions, *slot_mapping; /* [max_num_tokens] */
+    int32_t *query_start_loc;                      /* [max_num_seqs + 1] */
+    int32_t *seq_lens;                             /* [max_num_seqs] */
+    int32_t *block_tables;                         /* [max_num_seqs, block_table_stride] */
+    int32_t block_table_stride;
+
+    /* --- rows that sample; row r belongs to step sequence sample_seq[r] --- */
+    int32_t num_sample_rows;
+    int32_t *sample_rows; /* [max_num_seqs] token row whose logits are wanted */
+    int32_t *sample_seq;
+    struct batch_sampling {
+        float *temperature, *top_p, *min_p;
+        float *presence_penalty, *frequency_penalty, *repetition_penalty;
+        uint64_t *seed, *position;
+        int32_t *top_k, *num_prompt_tokens, *num_tokens;
+        const int32_t **token_ids;
+        const uint32_t **allowed_mask;
+        int32_t *bias_start, *bias_ids;
+        float *bias_values;
+    } sampling;        /* [max_num_seqs] each; bias: CSR */
+    bool any_logprobs; /* some sample row wants them */
+    int32_t *num_top;  /* [max_num_seqs] per sample row; -1: none wanted */
+
+    /* --- prompt tokens whose log-probabilities are wanted --- */
+    int32_t num_prompt_rows;
+    int32_t *prompt_rows;    /* [max_num_tokens] token row */
+    int32_t *prompt_targets; /* the id at the next position */
+    int32_t *prompt_num_top;
+    int32_t *prompt_seq;       /* which step sequence */
+    int32_t *prompt_positions; /* of the target in its prompt */
+
+    /* --- outputs --- */
+    int32_t *sampled_ids;                    /* [max_num_seqs] per sample row */
+    struct logprobs_request logprobs;        /* per sample row */
+    struct logprobs_request prompt_logprobs; /* per prompt row */
+
+    struct buffer host, device; /* device.data == host.data with BACKEND_HOST_MEMORY */
+};
+
+/* Exact bytes of the staging block. */
+size_t batch_bytes(const struct batch_limits *limits);
+bool batch_open(struct batch *b, const struct batch_limits *limits, struct device *d,
+                struct status *st);
+void batch_close(struct batch *b, struct device *d);
+void batch_fill(struct batch *b, const struct step *step);
+/* Rows [begin, begin + count) of the sampling rows (or prompt rows), with device addresses. */
+void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,
+                         struct sampling_metadata *out);
+void batch_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
+                        struct logprobs_request *out);
+void batch_prompt_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
+                               struct logprobs_request *out);
+/* What the worker calls around the forward pass. */
+void batch_upload(struct batch *b, struct device *d);
+void batch_download(struct batch *b, struct device *d);
+/* Spreads the outputs: into `output`, and prompt log-probabilities into the requests. */
+void batch_collect(const struct batch *b, const struct step *step, struct step_output *output);
+
+#endif

@@ -1,0 +1,34 @@
+/* executor.h - posts one step to every rank and gathers the results.
+ *
+ * Brought up in the order of its functions by the start-up stages (main thread); afterwards
+ * executor_submit and executor_collect belong to the engine thread. */
+#ifndef INFERD_ENGINE_EXEC_EXECUTOR_H
+#define INFERD_ENGINE_EXEC_EXECUTOR_H
+
+#include "engine/exec/worker.h"
+
+struct executor {
+    struct worker *workers; /* [num_workers], by rank */
+    int32_t num_workers;
+    struct batch batch;
+    const struct step *submitted; /* between submit and collect */
+};
+
+bool executor_open(struct executor *x, const char *backend_name,
+                   const struct device_options *options, struct status *st);
+void executor_close(struct executor *x);
+bool executor_load_weights(struct executor *x, const struct model *m, struct status *st);
+void executor_unload_weights(struct executor *x);
+bool executor_allocate(struct executor *x, const struct model *m, const struct memory_plan *plan,
+                       struct status *st);
+void executor_release(struct executor *x);
+bool executor_start(struct executor *x, struct status *st);
+void executor_stop(struct executor *x);
+
+/* Fills the batch, posts it to every worker and returns. The step must stay as it is until
+ * executor_collect. */
+void executor_submit(struct executor *x, const struct step *step);
+/* Waits for all workers; output->status says whether the step succeeded. */
+void executor_collect(struct executor *x, struct step_output *output);
+
+#endif

@@ -1,0 +1,160 @@
+/* memory_plan.c - the arithmetic of the plan, its refusals, and its two printed forms. */
+#include "engine/exec/memory_plan.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* Logits of this many rows are made at once. 128 rows keep the head's product compute-bound, so a
+ * larger piece would only cost memory (vocabulary * rows * 4 bytes). */
+enum { MAX_LOGITS_ROWS = 128 };
+
+static bool choose_max_model_len(const struct model *m, const struct memory_plan_options *o,
+                                 struct memory_plan *p, struct status *st)
+{
+    int32_t derived = model_max_len(&m->desc);
+    if (o->max_model_len > derived) {
+        status_set(st, STATUS_INVALID,
+                   "--max-model-len %d is more than the model's %d (max_position_embeddings and "
+                   "rope scaling of config.json); give at most that",
+                   o->max_model_len, derived);
+        return status_detail(st, "max_model_len", NULL);
+    }
+    p->max_model_len = o->max_model_len > 0 ? o->max_model_len : derived;
+    return true;
+}
+
+static void set_limits(const struct model *m, const struct memory_plan_options *o,
+                       struct memory_plan *p)
+{
+    p->decoder_limits.max_num_tokens = o->max_num_batched_tokens;
+    p->decoder_limits.max_logits_rows =
+        o->max_num_seqs < MAX_LOGITS_ROWS ? o->max_num_seqs : MAX_LOGITS_ROWS;
+    p->batch_limits = (struct batch_limits){ o->max_num_seqs, o->max_num_batched_tokens,
+                                             p->max_model_len, o->block_size, o->max_logprobs };
+    memset(&p->workspace, 0, sizeof p->workspace);
+    decoder_workspace(&m->desc, &p->decoder_limits, &p->workspace);
+    p->workspace.max_num_seqs = o->max_num_seqs;
+    p->workspace.max_model_len = p->max_model_len;
+    p->workspace.block_size = o->block_size;
+}
+
+static size_t fixed_bytes(const struct memory_plan *p)
+{
+    return p->weights_bytes + p->activation_bytes + p->workspace_bytes + p->batch_bytes;
+}
+
+static int64_t blocks_of_len(const struct memory_plan *p, int64_t len)
+{
+    return (len + p->block_size - 1) / p->block_size;
+}
+
+/* Blocks by the budget; never more than max_num_seqs full-length sequences can use, since a small
+ * model would otherwise claim all memory for nothing. An explicit size is taken as it is. */
+static int64_t count_blocks(const struct memory_plan_options *o, const struct memory_plan *p,
+                            size_t *available_for_kv)
+{
+    size_t budget = (size_t)((double)p->memory.available_bytes * o->memory_utilization);
+    *available_for_kv = budget > fixed_bytes(p) ? budget - fixed_bytes(p) : 0;
+    if (o->kv_cache_memory_bytes > 0)
+        *available_for_kv = (size_t)o->kv_cache_memory_bytes;
+    int64_t blocks = (int64_t)(*available_for_kv / p->block_bytes);
+    if (o->kv_cache_memory_bytes == 0) {
+        int64_t useful = blocks_of_len(p, p->max_model_len) * o->max_num_seqs;
+        blocks = blocks < useful ? blocks : useful;
+    }
+    if (o->num_blocks_override > 0)
+        blocks = o->num_blocks_override;
+    int64_t most = INT32_MAX / p->block_size; /* slots are int32 */
+    return blocks < most ? blocks : most;
+}
+
+static bool refuse(const struct memory_plan *p, int64_t blocks, size_t available_for_kv,
+                   struct status *st)
+{
+    size_t needed = (size_t)blocks_of_len(p, p->max_model_len) * p->block_bytes;
+    int64_t fits = blocks * p->block_size;
+    if (fits > 0)
+        return status_set(st, STATUS_INVALID,
+                          "the KV cache of one request of max_model_len %d needs %zu bytes, and "
+                          "%zu are available for it; the longest length that fits is %" PRId64
+                          ": lower --max-model-len to it, or raise --gpu-memory-utilization or "
+                          "--kv-cache-memory-bytes",
+                          p->max_model_len, needed, available_for_kv, fits);
+    return status_set(st, STATUS_INVALID,
+                      "weights, activations and workspace take %zu bytes, the KV cache of one "
+                      "request of max_model_len %d needs %zu more, and %zu are available in all; "
+                      "not one block fits: free memory, or lower --max-num-batched-tokens, or "
+                      "raise --gpu-memory-utilization or --kv-cache-memory-bytes",
+                      fixed_bytes(p), p->max_model_len, needed, p->memory.available_bytes);
+}
+
+bool memory_plan_make(const struct model *m, struct device *d, const struct memory_plan_options *o,
+                      struct memory_plan *p, struct status *st)
+{
+    memset(p, 0, sizeof *p);
+    p->block_size = o->block_size;
+    if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
+        !weights_plan(m, d, &p->weights_bytes, st))
+        return false;
+    set_limits(m, o, p);
+    p->activation_bytes = decoder_activation_bytes(&m->desc, &p->decoder_limits);
+    p->workspace_bytes = d->backend->workspace_bytes(d, &p->workspace);
+    p->batch_bytes = batch_bytes(&p->batch_limits);
+    p->kv_spec = kv_cache_spec_make(&m->desc, o->kv_cache_dtype);
+    p->block_bytes = kv_cache_block_bytes(&p->kv_spec, o->block_size);
+    size_t available_for_kv;
+    int64_t blocks = count_blocks(o, p, &available_for_kv);
+    if (blocks < blocks_of_len(p, p->max_model_len))
+        return refuse(p, blocks, available_for_kv, st);
+    p->num_blocks = (int32_t)blocks;
+    p->kv_cache_bytes = (size_t)blocks * p->block_bytes;
+    p->kv_cache_tokens = blocks * p->block_size;
+    p->max_concurrency = (double)blocks / (double)blocks_of_len(p, p->max_model_len);
+    return true;
+}
+
+struct plan_row {
+    const char *key, *label;
+    size_t bytes;
+};
+
+static void describe_json(const struct memory_plan *p, const struct plan_row *rows, size_t num_rows,
+                          struct buf *out)
+{
+    buf_append_char(out, '{');
+    for (size_t i = 0; i < num_rows; i++)
+        buf_printf(out, "\"%s\": %zu, ", rows[i].key, rows[i].bytes);
+    buf_printf(out,
+               "\"block_size\": %d, \"num_blocks\": %d, \"kv_cache_tokens\": %" PRId64
+               ", \"max_model_len\": %d, \"max_concurrency\": %.4f}\n",
+               p->block_size, p->num_blocks, p->kv_cache_tokens, p->max_model_len,
+               p->max_concurrency);
+}
+
+void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *out)
+{
+    const struct plan_row rows[] = {
+        { "memory_total_bytes", "memory in all", p->memory.total_bytes },
+        { "memory_available_bytes", "memory available", p->memory.available_bytes },
+        { "weights_bytes", "weights", p->weights_bytes },
+        { "activation_bytes", "activations", p->activation_bytes },
+        { "workspace_bytes", "workspace", p->workspace_bytes },
+        { "batch_bytes", "batch staging", p->batch_bytes },
+        { "kv_cache_bytes", "KV cache", p->kv_cache_bytes },
+        { "total_bytes", "sum", fixed_bytes(p) + p->kv_cache_bytes },
+        { "block_bytes", "one KV block", p->block_bytes },
+    };
+    const size_t num_rows = sizeof rows / sizeof rows[0];
+    if (json) {
+        describe_json(p, rows, num_rows, out);
+        return;
+    }
+    for (size_t i = 0; i < num_rows; i++)
+        buf_printf(out, "%-18s %16zu bytes  %10.2f MiB\n", rows[i].label, rows[i].bytes,
+                   (double)rows[i].bytes / (1 << 20));
+    buf_printf(out, "%-18s %16d of %d tokens\n", "KV blocks", p->num_blocks, p->block_size);
+    buf_printf(out, "%-18s %16" PRId64 "\n", "KV tokens", p->kv_cache_tokens);
+    buf_printf(out, "%-18s %16d tokens\n", "max model len", p->max_model_len);
+    buf_printf(out, "%-18s %16.2f full-length requests at once\n", "max concurrency",
+               p->max_concurrency);
+}

@@ -1,0 +1,48 @@
+/* memory_plan.h - every byte the engine will hold on a device, worked out before any is taken.
+ *
+ * `inferd plan` prints it and `inferd serve` allocates by it; both come from here. The KV cache
+ * gets what the utilization leaves, or an exact size. A plan that cannot hold one request of
+ * max_model_len is refused with the needed and available bytes and the longest length that fits. */
+#ifndef INFERD_ENGINE_EXEC_MEMORY_PLAN_H
+#define INFERD_ENGINE_EXEC_MEMORY_PLAN_H
+
+#include "base/buf.h"
+#include "engine/exec/batch.h"
+#include "engine/model/decoder.h"
+#include "engine/model/kv_cache_spec.h"
+
+struct memory_plan_options {
+    double memory_utilization;
+    int64_t kv_cache_memory_bytes; /* 0: by utilization */
+    int32_t num_blocks_override;   /* 0: none */
+    int32_t max_model_len;         /* 0: the model's */
+    int32_t block_size;
+    int32_t max_num_seqs, max_num_batched_tokens, max_logprobs;
+    enum dtype kv_cache_dtype;
+};
+
+struct memory_plan {
+    struct memory_info memory; /* before anything was allocated */
+    size_t weights_bytes;
+    size_t activation_bytes; /* the decoder's arena, logits included */
+    size_t workspace_bytes;  /* the device's scratch */
+    size_t batch_bytes;      /* staging of a step's inputs and outputs */
+    size_t kv_cache_bytes;   /* num_blocks * block_bytes */
+    size_t block_bytes;      /* all layers, K and V */
+    int32_t num_blocks, block_size;
+    int64_t kv_cache_tokens;
+    int32_t max_model_len;
+    double max_concurrency; /* full-length requests that fit at once */
+    struct kv_cache_spec kv_spec;
+    struct decoder_limits decoder_limits;
+    struct batch_limits batch_limits;
+    struct workspace_desc workspace;
+};
+
+bool memory_plan_make(const struct model *m, struct device *d,
+                      const struct memory_plan_options *options, struct memory_plan *out,
+                      struct status *st);
+/* The table for people, or one JSON object. */
+void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *out);
+
+#endif

@@ -1,0 +1,18 @@
+/* model_runner.h - one step on one device: upload, forward, sample, download, wait.
+ *
+ * Runs on the worker's thread. Everything it touches was allocated before READY. */
+#ifndef INFERD_ENGINE_EXEC_MODEL_RUNNER_H
+#define INFERD_ENGINE_EXEC_MODEL_RUNNER_H
+
+#include "engine/exec/batch.h"
+
+struct model_runner {
+    struct device *device;
+    struct decoder *decoder;
+    int32_t max_logits_rows;
+};
+
+/* Runs the filled batch to its end; false with the device's first error. */
+bool model_runner_run(struct model_runner *r, struct batch *b, struct status *st);
+
+#endif

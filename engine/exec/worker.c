@@ -1,0 +1,174 @@
+/* worker.c - a rank's resources and its mailbox. */
+#include "engine/exec/worker.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
+                 const struct device_options *options, struct status *st)
+{
+    memset(w, 0, sizeof *w);
+    w->rank = rank;
+    const struct backend *backend = backend_find(backend_name);
+    if (!backend)
+        return status_set(st, STATUS_INVALID, "--device %s: this build has no such backend",
+                          backend_name);
+    if (!backend->open(&w->device, options, st))
+        return false;
+    w->comm = comm_self_open();
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->changed, NULL);
+    return true;
+}
+
+void worker_close(struct worker *w)
+{
+    if (!w->device)
+        return;
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->mutex);
+    w->comm->close(w->comm);
+    w->device->backend->close(w->device);
+    w->device = NULL;
+}
+
+/* A line for every tenth that was loaded: progress a person can follow, also in a journal. */
+static void log_progress(void *arg, size_t done, size_t total)
+{
+    int32_t *last_tenth = arg;
+    int32_t tenth = total ? (int32_t)((double)done * 10.0 / (double)total) : 10;
+    if (tenth <= *last_tenth || total < 256u << 20)
+        return;
+    *last_tenth = tenth;
+    log_info("weights: %d %% of %.2f GiB", tenth * 10, (double)total / (1 << 30));
+}
+
+bool worker_load_weights(struct worker *w, const struct model *m, struct status *st)
+{
+    int32_t last_tenth = 0;
+    return weights_load(m, w->device, w->comm, log_progress, &last_tenth, &w->weights, st);
+}
+
+void worker_unload_weights(struct worker *w)
+{
+    if (w->weights)
+        weights_free(w->weights, w->device);
+    w->weights = NULL;
+}
+
+/* One block: per layer all K blocks, then all V blocks. */
+static void cut_kv_layers(struct worker *w, const struct memory_plan *plan)
+{
+    const struct kv_cache_spec *spec = &plan->kv_spec;
+    size_t half = (size_t)plan->num_blocks * (plan->block_bytes / 2 / (size_t)spec->num_layers);
+    char *at = w->kv_memory.data;
+    w->kv_layers = xcalloc((size_t)spec->num_layers, sizeof *w->kv_layers);
+    for (int32_t i = 0; i < spec->num_layers; i++) {
+        w->kv_layers[i] = (struct kv_layer){
+            .k = at,
+            .v = at + half,
+            .dtype = spec->dtype,
+            .num_blocks = plan->num_blocks,
+            .block_size = plan->block_size,
+            .num_kv_heads = spec->num_kv_heads,
+            .head_dim = spec->head_dim,
+        };
+        at += 2 * half;
+    }
+}
+
+bool worker_allocate(struct worker *w, const struct model *m, const struct memory_plan *plan,
+                     struct status *st)
+{
+    struct device *d = w->device;
+    if (!d->backend->reserve_workspace(d, &plan->workspace, st))
+        return status_prefix(st, "workspace: ");
+    if (!d->backend->alloc(d, &w->kv_memory, plan->kv_cache_bytes, MEMORY_DEVICE, st))
+        return status_prefix(st, "KV cache: ");
+    cut_kv_layers(w, plan);
+    if (!decoder_new(&m->desc, w->weights, d, w->comm, &plan->decoder_limits, w->kv_layers,
+                     &w->decoder, st)) {
+        worker_release(w);
+        return false;
+    }
+    w->runner = (struct model_runner){ d, w->decoder, plan->decoder_limits.max_logits_rows };
+    return true;
+}
+
+void worker_release(struct worker *w)
+{
+    if (w->decoder)
+        decoder_free(w->decoder);
+    w->decoder = NULL;
+    free(w->kv_layers);
+    w->kv_layers = NULL;
+    if (w->kv_memory.data)
+        w->device->backend->free(w->device, &w->kv_memory);
+    w->kv_memory = (struct buffer){ 0 };
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    pthread_mutex_lock(&w->mutex);
+    for (;;) {
+        while (!w->posted && !w->stopping)
+            pthread_cond_wait(&w->changed, &w->mutex);
+        if (!w->posted)
+            break;
+        struct batch *b = w->posted;
+        pthread_mutex_unlock(&w->mutex);
+        struct status st;
+        status_clear(&st);
+        model_runner_run(&w->runner, b, &st);
+        pthread_mutex_lock(&w->mutex);
+        w->posted = NULL;
+        w->status = st;
+        w->done = true;
+        pthread_cond_broadcast(&w->changed);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return NULL;
+}
+
+bool worker_start(struct worker *w, struct status *st)
+{
+    w->stopping = false;
+    w->started = thread_start(&w->thread, "worker", worker_main, w, st);
+    return w->started;
+}
+
+void worker_post(struct worker *w, struct batch *b)
+{
+    pthread_mutex_lock(&w->mutex);
+    w->posted = b;
+    w->done = false;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+bool worker_wait(struct worker *w, struct status *st)
+{
+    pthread_mutex_lock(&w->mutex);
+    while (!w->done)
+        pthread_cond_wait(&w->changed, &w->mutex);
+    *st = w->status;
+    pthread_mutex_unlock(&w->mutex);
+    return st->code == STATUS_OK;
+}
+
+void worker_stop(struct worker *w)
+{
+    if (!w->started)
+        return;
+    pthread_mutex_lock(&w->mutex);
+    w->stopping = true;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+    pthread_join(w->thread, NULL);
+    w->started = false;
+}

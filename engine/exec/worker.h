@@ -1,0 +1,48 @@
+/* worker.h - one rank: its thread, device, communicator, weight shard, KV cache and decoder.
+ *
+ * Opened and loaded by the main thread during start-up; from worker_start on only its own thread
+ * uses the device. It reads the batch and knows nothing of the scheduler. */
+#ifndef INFERD_ENGINE_EXEC_WORKER_H
+#define INFERD_ENGINE_EXEC_WORKER_H
+
+#include "engine/exec/memory_plan.h"
+#include "engine/exec/model_runner.h"
+#include <pthread.h>
+
+struct worker {
+    int32_t rank;
+    struct device *device;
+    struct comm *comm;
+    struct weights *weights;
+    struct buffer kv_memory;
+    struct kv_layer *kv_layers; /* [num_hidden_layers] views into kv_memory */
+    struct decoder *decoder;
+    struct model_runner runner;
+
+    /* --- the mailbox: one batch at a time --- */
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct batch *posted; /* NULL: none */
+    bool done, stopping;
+    struct status status; /* of the batch that is done */
+};
+
+bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
+                 const struct device_options *options, struct status *st);
+bool worker_load_weights(struct worker *w, const struct model *m, struct status *st);
+/* Workspace, KV cache and decoder, as planned. */
+bool worker_allocate(struct worker *w, const struct model *m, const struct memory_plan *plan,
+                     struct status *st);
+bool worker_start(struct worker *w, struct status *st);
+void worker_post(struct worker *w, struct batch *b);
+/* Waits for the posted batch. */
+bool worker_wait(struct worker *w, struct status *st);
+void worker_stop(struct worker *w);
+/* Undo in reverse: each is safe to call whether or not its counterpart ran. */
+void worker_release(struct worker *w);
+void worker_unload_weights(struct worker *w);
+void worker_close(struct worker *w);
+
+#endif
