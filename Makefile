@@ -17,6 +17,12 @@ CXX := g++
 endif
 OPT ?= -O2
 
+JOBS    ?= $(shell nproc)
+SETUP   ?= ./setup.sh
+VENV    ?= build/venv
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wvla -Wundef
 # Contraction is off: a sum must round the same way in every kernel variant of one file.
 COMMON   := $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off -fstack-protector-strong -fPIC \
@@ -30,6 +36,8 @@ ifeq ($(SAN),asan)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 else ifeq ($(SAN),tsan)
 SANFLAGS := -fsanitize=thread
+else ifeq ($(SAN),fuzz)
+SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 endif
 CFLAGS   += $(SANFLAGS)
 CXXFLAGS += $(SANFLAGS)
@@ -54,7 +62,8 @@ LIBS := $(SERVER_LIB) $(ENGINE_LIB) $(KERNELS_LIB)
 TEST_SRC := $(filter-out tests/fuzz/%,$(wildcard tests/test_*.c tests/*/test_*.c tests/*/*/test_*.c tests/*/*/*/test_*.c))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all clean unit-tests run-unit-tests layering
+.PHONY: all clean serve test check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
+        format install check-install sample
 all: $(BUILD)/inferd
 
 $(BUILD)/inferd: $(call obj,server/main.c) $(LIBS)
@@ -83,16 +92,96 @@ $(BUILD)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -c -o $@ $<
 
+# --- the two targets of a user ---------------------------------------------------------------------
+serve:
+	@if [ -z "$(MODEL)" ]; then \
+	    echo 'make serve needs MODEL=DIR, the directory of a model in Hugging Face layout'; \
+	    echo '(config.json, *.safetensors, tokenizer.model), for example:'; \
+	    echo '    make serve MODEL=~/models/my-llama ARGS="--port 8000"'; \
+	    exit 2; \
+	fi
+	@$(SETUP) build
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@exec $(BUILD)/inferd serve "$(MODEL)" $(ARGS)
+
+test:
+	@$(SETUP) build test
+	@$(MAKE) --no-print-directory check
+
 # --- tests ---------------------------------------------------------------------------------------
-$(BUILD)/tests/%: tests/%.c $(LIBS)
+# A directory's support_*.c are part of each of its tests.
+.SECONDEXPANSION:
+$(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
+	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(LIBS) -lcmocka $(LDLIBS)
 
 unit-tests: $(TESTS)
 run-unit-tests: $(TESTS)
 	@tests/run_unit.sh $(TESTS)
 
+# Everything, with what is installed: unit tests, then pytest against $(BUILD)/inferd.
+check:
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests venv
+	@BUILD=$(BUILD) VENV=$(VENV) tests/run_all.sh $(TESTS)
+
+venv: $(VENV)/.done
+$(VENV)/.done: tests/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+asan:
+	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    $(MAKE) --no-print-directory SAN=asan BUILD=build-asan check
+tsan:
+	@TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+	    $(MAKE) --no-print-directory SAN=tsan BUILD=build-tsan check
+
+# Each target for FUZZ_SECONDS, from its committed corpus; what it finds on top stays in build-fuzz/.
+FUZZ_SECONDS ?= 300
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz:
+	@$(SETUP) build fuzz
+	@$(MAKE) --no-print-directory -j$(JOBS) SAN=fuzz CC=clang CXX=clang++ BUILD=build-fuzz fuzzers
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run_fuzz.sh build-fuzz $(FUZZERS)
+.PHONY: fuzzers
+fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(call obj,$(wildcard tests/fuzz/support_*.c)) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -fsanitize=fuzzer -MF $@.d -o $@ $< $(filter %.o,$^) $(LIBS) $(LDLIBS)
+
+bench: all
+	@tests/bench/run.sh $(BUILD)/inferd
+
+# --- lint ----------------------------------------------------------------------------------------
+OWN := $(shell git ls-files '*.[ch]' '*.cc' 2>/dev/null)
+lint: layering
+	@$(SETUP) lint
+	@$(MAKE) --no-print-directory venv
+	$(VENV)/bin/clang-format --dry-run -Werror $(OWN)
+	shellcheck setup.sh .ci/run $(shell git ls-files 'tests/*.sh')
+	@JOBS=$(JOBS) tests/lint.sh $(filter-out tests/%,$(OWN))
+format: venv
+	$(VENV)/bin/clang-format -i $(OWN)
+layering:
+	@tests/layering.sh
+sample: $(BUILD)/tests/config/write_sample
+	$< > config/inferd.json
+
+# --- install -------------------------------------------------------------------------------------
+DOCS := $(wildcard README.md LICENSE CONTRIBUTING.md)
+install: all
+	install -D -m 755 $(BUILD)/inferd $(DESTDIR)$(PREFIX)/bin/inferd
+	install -D -m 644 config/inferd.json $(DESTDIR)$(PREFIX)/share/inferd/inferd.json
+	install -D -m 644 systemd/inferd.env $(DESTDIR)$(PREFIX)/share/inferd/inferd.env
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/inferd
+	sed 's,/usr/bin/inferd,$(PREFIX)/bin/inferd,' systemd/inferd.service \
+	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/inferd.service
+	install -m 644 $(DOCS) $(DESTDIR)$(PREFIX)/share/doc/inferd
+check-install: all
+	@tests/deploy/check_install.sh $(BUILD)
+
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
