@@ -12,6 +12,18 @@ enum {
     /* A request line with all its headers; bearer keys and tracing headers take a few KB. Memory
      * for it is set aside per connection. */
     LIMIT_HTTP_HEADER_BYTES = 32 << 10,
+    /* A new connection's first header must be whole by then; half-open ones are cheap to make. */
+    LIMIT_HEADER_SECONDS = 10,
+    /* The same for a body, from its header on: 32 MiB in this time need only 1 Mbit/s. */
+    LIMIT_BODY_SECONDS = 300,
+    /* Stack of a connection's thread. Touched pages count, not this number; templates recurse. */
+    LIMIT_CONNECTION_STACK_BYTES = 1 << 20,
+    /* Bodies being received over all connections: many large ones at once are an attack. */
+    LIMIT_BODIES_BYTES = 1 << 30,
+    /* Values in a JSON body: a number costs about 40 bytes of memory for 2 of text; an object or an
+     * array costs as much as that many numbers. */
+    LIMIT_JSON_COST = 4 << 20,
+    LIMIT_JSON_CONTAINER_COST = 6,
     /* Nesting of a JSON body: deeper than any message or schema, shallow enough for the stack. */
     LIMIT_JSON_DEPTH = 128,
 
@@ -31,6 +43,12 @@ enum {
     LIMIT_LOGIT_BIAS = 1024,
     /* Messages of one chat request; the body's size bounds their text. */
     LIMIT_CHAT_MESSAGES = 16384,
+
+    /* Tools of one chat request: OpenAI's own ceiling. */
+    LIMIT_TOOLS = 128,
+    /* Token ids, log-probabilities and the like that all sequences of one HTTP request may take;
+     * pages that are never reached are never touched. */
+    LIMIT_REQUEST_BYTES = 1 << 30,
 
     /* Entries of a comma-separated option such as --bench-batch-size or --api-key. */
     LIMIT_LIST_ENTRIES = 64,
