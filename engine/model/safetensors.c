@@ -80,7 +80,7 @@ static bool read_offsets(const json_t *offsets, size_t data_bytes, uint64_t *beg
 static bool read_tensor(struct checkpoint_tensor *t, const json_t *entry, const unsigned char *data,
                         size_t data_bytes, struct status *st)
 {
-    uint64_t bytes, begin, end;
+    uint64_t bytes = 0, begin = 0, end = 0;
     if (!json_is_object(entry))
         return status_set(st, STATUS_INVALID, "its entry is not an object");
     const json_t *dtype = json_object_get(entry, "dtype");

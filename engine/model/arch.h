@@ -1,0 +1,85 @@
+/* arch.h - how one family of checkpoints maps onto decoder_desc and onto the weights.
+ *
+ * An architecture is a table: what its config.json keys mean, and which tensor goes where. Rows
+ * extend those of `base`; a row with the same key, or for the same place, replaces the base's. */
+#ifndef INFERD_ENGINE_MODEL_ARCH_H
+#define INFERD_ENGINE_MODEL_ARCH_H
+
+#include "base/buf.h"
+#include "base/status.h"
+#include "engine/model/decoder_desc.h"
+#include "engine/model/weight_slot.h"
+
+#include <jansson.h>
+
+/* --- config.json --- */
+
+enum config_type {
+    CONFIG_END, /* ends a table */
+    CONFIG_INT,
+    CONFIG_BOOL,
+    CONFIG_FLOAT,
+    CONFIG_ACTIVATION,
+    /* No field: transformers' code for this family does not follow the key, or we do not. Its value
+     * must be `fallback`, so that a model that means something else is refused. */
+    CONFIG_FIXED
+};
+
+enum config_need { OPTIONAL, REQUIRED };
+
+/* The type and the place of a member, from its declaration. */
+#define FIELD(member)                                                                              \
+    _Generic(((struct decoder_desc *)0)->member, int32_t                                           \
+             : CONFIG_INT, bool                                                                    \
+             : CONFIG_BOOL, float                                                                  \
+             : CONFIG_FLOAT, enum activation                                                       \
+             : CONFIG_ACTIVATION),                                                                 \
+        offsetof(struct decoder_desc, member)
+#define FIXED CONFIG_FIXED, 0
+
+struct config_key {
+    const char *key;
+    enum config_type type;
+    size_t offset;
+    enum config_need need;
+    double fallback; /* when the key is absent or null; bounds do not apply to it */
+    double min, max; /* of a number, both included */
+};
+
+/* --- tensors --- */
+
+/* How a tensor is divided between the ranks of tensor parallelism. */
+enum partition {
+    REPLICATED,
+    COLUMN_PARALLEL, /* by out_features; the results stay apart */
+    ROW_PARALLEL,    /* by in_features; the results are summed */
+    VOCAB_PARALLEL
+};
+
+struct tensor_rule {
+    const char *name; /* without ".weight" or ".bias"; {} is the layer; whole with W_IGNORED */
+    enum weight_slot slot;
+    enum partition partition;
+    int32_t part; /* of a fused linear, in the order of its rows */
+};
+
+enum { ARCH_MAX_NAMES = 4 };
+
+struct model_arch {
+    const char *architectures[ARCH_MAX_NAMES]; /* as config.json names it */
+    const struct model_arch *base;             /* NULL: none */
+    const struct config_key *config;           /* NULL, or ended by a zeroed row */
+    const struct tensor_rule *tensors;         /* NULL, or ended by a zeroed row */
+    /* What rows cannot say; after all of them were applied. May be NULL. */
+    bool (*finish)(struct decoder_desc *desc, const json_t *config, struct status *st);
+};
+
+/* registry.c: the table of all, ended by NULL. */
+extern const struct model_arch *const model_archs[];
+
+/* NULL when there is none of that name. */
+const struct model_arch *model_arch_find(const char *architecture);
+/* The names of all, separated by commas. */
+void model_arch_list(struct buf *out);
+
+#endif
