@@ -41,6 +41,8 @@ struct request {
     struct hash128 cache_salt;        /* part of the prefix hash; zero: none */
     uint64_t seed;    /* of the generator: params.seed or one drawn for the request */
     void *owner_data; /* freed with the request, see request_new */
+    void (*free_owner_data)(void *);
+    size_t bytes; /* of the struct and its arrays, see request_bytes */
 
     /* --- output: written by the engine --- */
     int32_t *token_ids;             /* [num_prompt_tokens + max_tokens]: prompt, then output */
@@ -51,7 +53,7 @@ struct request {
     int32_t num_cached_tokens; /* prompt tokens found in the prefix cache */
     int32_t num_preemptions;
     int32_t stop_token_id; /* with FINISH_STOP: the id of a stop token, -1 for an EOS */
-    struct status error;   /* with FINISH_ERROR */
+    struct status error;   /* with FINISH_ERROR; code STATUS_TIMEOUT where a deadline ended it */
 
     /* --- published: release stores by the engine, acquire loads by the connection --- */
     _Atomic int32_t num_output_tokens;
@@ -68,13 +70,16 @@ struct request {
 
 /* A request with one reference, its arrays sized by the arguments and `prompt_ids` copied in.
  * `params` is copied; the lists it points to must be kept alive by `owner_data`, which is released
- * by `free_owner_data` when the last reference goes (either may be NULL). */
+ * by `free_owner_data` when the last reference goes (either may be NULL). arrival_ns is set to now,
+ * seed to params->seed; the caller may replace them, and sets the other inputs, before submitting.
+ * NULL where the system has no memory for it (owner_data stays the caller's then): the sizes are a
+ * client's. Large arrays cost memory only as far as they are written. */
 struct request *request_new(const int32_t *prompt_ids, int32_t num_prompt_tokens,
                             int32_t max_tokens, const struct sampling_params *params,
                             void *owner_data, void (*free_owner_data)(void *));
 struct request *request_ref(struct request *r);
 void request_unref(struct request *r);
-/* Bytes that request_new would take for such sizes. */
+/* Bytes that request_new would reserve for such sizes; SIZE_MAX: more than there can be. */
 size_t request_bytes(int32_t num_prompt_tokens, int32_t max_tokens,
                      const struct sampling_params *params);
 
@@ -92,9 +97,10 @@ static inline void request_cancel(struct request *r)
 }
 
 /* Connection side: sleeps until there are more than `seen_tokens` output tokens, the request has
- * finished, or `timeout_ms` passed (false then). */
+ * finished, or `timeout_ms` passed (false then). 0 only looks; below 0: no time limit. */
 bool request_wait(struct request *r, int32_t seen_tokens, int32_t timeout_ms);
-/* Engine side: makes the tokens appended so far and, with it, the end visible; wakes the waiter. */
+/* Engine side: makes the tokens appended so far and, with it, the end visible; wakes the waiter.
+ * Does nothing where neither is new. The caller holds a reference. */
 void request_publish(struct request *r, int32_t num_output_tokens, enum finish_reason reason);
 
 #endif

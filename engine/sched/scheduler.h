@@ -4,7 +4,12 @@
  * come first, in order of arrival; then waiting ones, first come first served, with no skipping
  * ahead. When a running sequence gets no block, the latest running one is preempted: its blocks are
  * freed, its computed count is zeroed, it goes to the front of the waiting list and is recomputed
- * later. Engine thread only; integers only; all memory is taken in scheduler_new. */
+ * later. Nothing is admitted in a step that preempted, nor where the blocks for all known tokens of
+ * the newcomer, and for those that running prompts still have to compute, are not free: a prompt
+ * that is let in can finish its prefill.
+ *
+ * Engine thread only; integers only; all memory is taken in scheduler_new. A call costs O(1) per
+ * sequence it schedules, ends or sweeps, and O(1) per block it looks up, takes or releases. */
 #ifndef INFERD_ENGINE_SCHED_SCHEDULER_H
 #define INFERD_ENGINE_SCHED_SCHEDULER_H
 
@@ -21,21 +26,24 @@ struct scheduler_config {
     struct hash_key hash_key; /* of the prefix hashes */
 };
 
-/* What became of a request in a step: to be published to its connection. The event carries the
- * scheduler's reference when `reason` is not FINISH_NONE. */
+/* What became of a request in a step: to be published to its connection. A request has at most one
+ * pending event. The event carries the scheduler's reference when `reason` is not FINISH_NONE. */
 struct scheduler_event {
     struct request *request;
     int32_t num_output_tokens;
     enum finish_reason reason;
+    bool started; /* it has begun to run, or ended without: it waits no longer. Set in one event */
+    /* Since the token before, or since arrival for the first one; 0: there is no new token. */
+    uint64_t token_interval_ns;
 };
 
 struct scheduler_stats {
     int32_t num_running, num_waiting;
     int32_t num_blocks, num_free_blocks; /* free: not referenced, cached or not */
     uint64_t num_preemptions, prefix_cache_queries,
-        prefix_cache_hits; /* the latter two in tokens */
+        prefix_cache_hits; /* the latter two in tokens, at a request's first start */
     uint64_t num_prompt_tokens,
-        num_generation_tokens; /* computed so far; recomputation not counted */
+        num_generation_tokens; /* processed so far, with cached ones; recomputation not counted */
 };
 
 struct scheduler;
@@ -47,25 +55,37 @@ bool scheduler_fits(const struct scheduler_config *config, int32_t num_prompt_to
                     int32_t max_tokens, struct status *st);
 /* Room in the waiting list: how many scheduler_add may be called now. */
 int32_t scheduler_room(const struct scheduler *s);
-/* Takes over one reference; the request waits. */
+/* Takes over one reference; the request waits. It must fit (scheduler_fits). */
 void scheduler_add(struct scheduler *s, struct request *r);
 bool scheduler_has_work(const struct scheduler *s);
 /* Drops cancelled and overdue sequences (they become events), then fills `step`; step->num_seqs is
- * 0 when nothing can run. Sets request->scheduled_ns and num_cached_tokens at a first start. */
+ * 0 when nothing can run. Sets request->scheduled_ns and num_cached_tokens at a first start.
+ *
+ * Running sequences are checked for that every step, waiting ones in turn, SCHEDULER_SWEEP of them
+ * per step, and whenever they come to the front. A cancelled sequence ends with FINISH_ABORT. One
+ * past its deadline has STATUS_TIMEOUT in request->error and ends with FINISH_ERROR where it has no
+ * output yet (the client can still be given an error), else with FINISH_ABORT (its stream ends). */
+enum { SCHEDULER_SWEEP = 128 };
 void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step);
-/* Books the outcome of that step: appends tokens and logprobs to the requests, advances counts,
- * finishes sequences (stop checks in vLLM's order: length, EOS, stop ids; min_tokens holds the
- * latter two off), registers full blocks for prefix reuse. A failed step ends its sequences with
- * FINISH_ERROR. */
+/* Books the outcome of the step that schedule filled last: appends tokens and logprobs to the
+ * requests, advances counts, finishes sequences (stop checks in vLLM's order: length, EOS, stop
+ * ids; min_tokens holds the latter two off), registers full blocks for prefix reuse. A failed step
+ * ends its sequences with FINISH_ERROR and its status; a sampled id below 0 ends that sequence with
+ * FINISH_ERROR. max_tokens 0 ends with FINISH_LENGTH once the prompt is computed. A step that never
+ * ran need not be booked: the next schedule plans the same tokens again. */
 void scheduler_update(struct scheduler *s, uint64_t now_ns, const struct step *step,
                       const struct step_output *output);
-/* Hands out the events gathered so far; valid until the next call of schedule or update. */
+/* Hands out the events gathered since the last call, in the order in which their requests came up;
+ * valid until the next call of schedule, update or abort_all. */
 int32_t scheduler_take_events(struct scheduler *s, struct scheduler_event **events);
-/* Ends everything that runs or waits with that reason; they become events. */
+/* Ends everything that runs or waits with that reason, and with *error where that is not NULL; they
+ * become events. Not while workers run a step: their blocks are free afterwards. */
 void scheduler_abort_all(struct scheduler *s, enum finish_reason reason,
                          const struct status *error);
 /* Forgets all cached prefixes; false while blocks are in use. */
 bool scheduler_reset_prefix_cache(struct scheduler *s);
 void scheduler_get_stats(const struct scheduler *s, struct scheduler_stats *out);
+/* Recounts lists, references, free list and hash index; for tests. False names what is wrong. */
+bool scheduler_check(const struct scheduler *s, struct status *st);
 
 #endif

@@ -36,6 +36,8 @@ struct step_output {
 };
 
 /* Log-probabilities of prompt tokens go straight to request->prompt_logprobs by the executor, which
- * alone writes there; they become visible with the request's first publish. */
+ * alone writes there, and only while seq.num_tokens is the prompt's length: they become visible
+ * with the request's first publish, and a preempted sequence that has output must not have them
+ * written anew under the reader. With max_tokens 0 the sampled id is not used. */
 
 #endif

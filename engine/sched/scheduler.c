@@ -1,0 +1,480 @@
+/* scheduler.c - running sequences in an array by arrival, waiting ones in a list, and one pass over
+ * each per step. */
+#include "engine/sched/scheduler.h"
+#include "base/alloc.h"
+#include "engine/sched/kv_cache_manager.h"
+#include "engine/sched/sequence.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct scheduler {
+    struct scheduler_config config;
+    struct kv_cache_manager *kv;
+    struct sequence_slab slab;
+    struct sequence_list waiting; /* preempted ones in front, then by arrival */
+    int32_t num_preempted;        /* of those that wait */
+    int32_t *running;             /* [max_num_seqs] slab indices, by arrival */
+    int32_t num_running;
+    int32_t *planned; /* [max_num_seqs] slab indices of the last step's sequences */
+    int32_t num_planned;
+    /* Pending events: at most one per live sequence, and one for each ended since the last take. */
+    struct scheduler_event *events; /* [max_events] */
+    int32_t max_events, num_events, num_final_events;
+    uint64_t event_epoch;
+    int32_t sweep_next; /* slab index at which the next sweep of waiting sequences begins */
+    /* The first in line that found too few blocks, and how many were available then: it is not
+     * looked up again before there are more. */
+    int32_t stuck, stuck_available;
+    uint64_t now_ns; /* of the latest call */
+    struct scheduler_stats totals;
+};
+
+/* What is left to hand out while a step is being filled. */
+struct plan {
+    int32_t budget;   /* tokens */
+    int32_t promised; /* free blocks that running prompts still need for their known tokens */
+    bool preempted;
+};
+
+struct scheduler *scheduler_new(const struct scheduler_config *config)
+{
+    assert(config->max_num_seqs > 0 && config->max_num_batched_tokens > 0);
+    assert(config->max_waiting > 0 && config->max_model_len > 0);
+    struct scheduler *s = xcalloc(1, sizeof *s);
+    s->config = *config;
+    s->kv = kv_cache_manager_new(
+        &(struct kv_cache_config){ .block_size = config->block_size,
+                                   .num_blocks = config->num_blocks,
+                                   .max_num_seqs = config->max_num_seqs,
+                                   .max_model_len = config->max_model_len,
+                                   .enable_prefix_caching = config->enable_prefix_caching,
+                                   .hash_key = config->hash_key });
+    sequence_slab_init(&s->slab, config->max_waiting + config->max_num_seqs);
+    sequence_list_init(&s->waiting);
+    s->running = xcalloc((size_t)config->max_num_seqs, sizeof *s->running);
+    s->planned = xcalloc((size_t)config->max_num_seqs, sizeof *s->planned);
+    s->max_events = 2 * s->slab.capacity;
+    s->events = xcalloc((size_t)s->max_events, sizeof *s->events);
+    s->event_epoch = 1;
+    s->stuck = SEQUENCE_NONE;
+    return s;
+}
+
+void scheduler_free(struct scheduler *s)
+{
+    if (!s)
+        return;
+    for (int32_t i = 0; i < s->slab.num_touched; i++)
+        if (s->slab.slots[i].status != SEQUENCE_FREE)
+            request_unref(s->slab.slots[i].request);
+    for (int32_t i = 0; i < s->num_events; i++)
+        if (s->events[i].reason != FINISH_NONE)
+            request_unref(s->events[i].request);
+    kv_cache_manager_free(s->kv);
+    sequence_slab_free(&s->slab);
+    free(s->running);
+    free(s->planned);
+    free(s->events);
+    free(s);
+}
+
+bool scheduler_fits(const struct scheduler_config *config, int32_t num_prompt_tokens,
+                    int32_t max_tokens, struct status *st)
+{
+    if (num_prompt_tokens < 1) {
+        status_set(st, STATUS_INVALID, "the prompt has no tokens: it needs at least one");
+        return status_detail(st, "prompt", NULL);
+    }
+    if (max_tokens < 0) {
+        status_set(st, STATUS_INVALID, "max_tokens is %d: it must not be negative", max_tokens);
+        return status_detail(st, "max_tokens", NULL);
+    }
+    int64_t num_tokens = (int64_t)num_prompt_tokens + max_tokens;
+    if (num_tokens > config->max_model_len) {
+        status_set(st, STATUS_INVALID,
+                   "this model's maximum context length is %d tokens, and %lld were requested (%d "
+                   "in the prompt, %d in the completion): shorten the prompt or lower max_tokens",
+                   config->max_model_len, (long long)num_tokens, num_prompt_tokens, max_tokens);
+        return status_detail(st, "prompt", "context_length_exceeded");
+    }
+    /* The last token is never computed, only returned. */
+    int64_t num_computed = max_tokens > 0 ? num_tokens - 1 : num_tokens;
+    int64_t capacity = (int64_t)config->num_blocks * config->block_size;
+    if (num_computed > capacity) {
+        status_set(st, STATUS_INVALID,
+                   "the KV cache holds %lld tokens, and %lld were requested (%d in the prompt, %d "
+                   "in the completion): shorten the prompt or lower max_tokens",
+                   (long long)capacity, (long long)num_tokens, num_prompt_tokens, max_tokens);
+        return status_detail(st, "prompt", "context_length_exceeded");
+    }
+    return true;
+}
+
+int32_t scheduler_room(const struct scheduler *s)
+{
+    int32_t room = s->config.max_waiting - (s->waiting.count - s->num_preempted);
+    int32_t room_events = s->max_events - s->num_final_events - s->slab.num_used;
+    return room < room_events ? room : room_events;
+}
+
+void scheduler_add(struct scheduler *s, struct request *r)
+{
+    assert(scheduler_room(s) > 0);
+    assert(r->num_prompt_tokens > 0 && r->max_tokens >= 0);
+    sequence_list_push_back(&s->waiting, &s->slab, sequence_slab_take(&s->slab, r));
+}
+
+bool scheduler_has_work(const struct scheduler *s)
+{
+    return s->num_running + s->waiting.count > 0;
+}
+
+/* --- events and ends ---------------------------------------------------------------------------*/
+
+static struct scheduler_event *pending_event(struct scheduler *s, int32_t index)
+{
+    struct sequence *seq = &s->slab.slots[index];
+    if (seq->event_epoch != s->event_epoch) {
+        assert(s->num_events < s->max_events);
+        seq->event_epoch = s->event_epoch;
+        seq->event = s->num_events++;
+        s->events[seq->event] = (struct scheduler_event){ .request = seq->request };
+    }
+    struct scheduler_event *event = &s->events[seq->event];
+    event->num_output_tokens = sequence_num_output_tokens(seq);
+    return event;
+}
+
+/* Ends a sequence: blocks and slot are free again, the reference goes to the event. A running one
+ * stays in the array of running sequences until compact_running. */
+static void finish(struct scheduler *s, int32_t index, enum finish_reason reason)
+{
+    struct sequence *seq = &s->slab.slots[index];
+    struct scheduler_event *event = pending_event(s, index);
+    event->reason = reason;
+    event->started |= seq->status == SEQUENCE_WAITING;
+    s->num_final_events++;
+    /* Something that came since the last step may be ended before the next. */
+    seq->request->finished_ns =
+        s->now_ns > seq->request->arrival_ns ? s->now_ns : seq->request->arrival_ns;
+    if (seq->status == SEQUENCE_RUNNING) {
+        kv_cache_manager_release(s->kv, seq);
+    } else {
+        sequence_list_remove(&s->waiting, &s->slab, index);
+        s->num_preempted -= seq->status == SEQUENCE_PREEMPTED;
+    }
+    if (s->stuck == index)
+        s->stuck = SEQUENCE_NONE;
+    sequence_slab_put(&s->slab, index);
+}
+
+static bool finish_if_unwanted(struct scheduler *s, int32_t index)
+{
+    const struct sequence *seq = &s->slab.slots[index];
+    struct request *r = seq->request;
+    if (atomic_load_explicit(&r->cancelled, memory_order_relaxed)) {
+        finish(s, index, FINISH_ABORT);
+        return true;
+    }
+    if (r->deadline_ns == 0 || s->now_ns < r->deadline_ns)
+        return false;
+    double seconds =
+        r->deadline_ns > r->arrival_ns ? (double)(r->deadline_ns - r->arrival_ns) * 1e-9 : 0.0;
+    int32_t num_output_tokens = sequence_num_output_tokens(seq);
+    if (num_output_tokens == 0)
+        status_set(&r->error, STATUS_TIMEOUT,
+                   "the request had no token after its time limit of %.3g s: try again later",
+                   seconds);
+    else
+        status_set(&r->error, STATUS_TIMEOUT,
+                   "the request was ended at its time limit of %.3g s, after %d tokens", seconds,
+                   num_output_tokens);
+    finish(s, index, num_output_tokens == 0 ? FINISH_ERROR : FINISH_ABORT);
+    return true;
+}
+
+/* Takes ended sequences out of the running array; the others keep their order. */
+static void compact_running(struct scheduler *s)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < s->num_running; i++)
+        if (s->slab.slots[s->running[i]].status == SEQUENCE_RUNNING)
+            s->running[kept++] = s->running[i];
+    s->num_running = kept;
+}
+
+static void drop_unwanted(struct scheduler *s)
+{
+    bool any = false;
+    for (int32_t i = 0; i < s->num_running; i++)
+        any |= finish_if_unwanted(s, s->running[i]);
+    if (any)
+        compact_running(s);
+    int32_t count = s->slab.num_touched < SCHEDULER_SWEEP ? s->slab.num_touched : SCHEDULER_SWEEP;
+    for (int32_t i = 0; i < count; i++) {
+        if (s->sweep_next >= s->slab.num_touched)
+            s->sweep_next = 0;
+        int32_t index = s->sweep_next++;
+        enum sequence_status status = s->slab.slots[index].status;
+        if (status == SEQUENCE_WAITING || status == SEQUENCE_PREEMPTED)
+            finish_if_unwanted(s, index);
+    }
+}
+
+/* --- schedule ----------------------------------------------------------------------------------*/
+
+static int32_t chunk_of(const struct scheduler *s, const struct plan *plan, int32_t num_remaining)
+{
+    int32_t n = num_remaining < plan->budget ? num_remaining : plan->budget;
+    int32_t threshold = s->config.long_prefill_token_threshold;
+    return threshold > 0 && n > threshold ? threshold : n;
+}
+
+static void add_to_step(struct scheduler *s, struct step *step, struct plan *plan, int32_t index,
+                        int32_t num_scheduled)
+{
+    const struct sequence *seq = &s->slab.slots[index];
+    int32_t num_after = seq->num_computed_tokens + num_scheduled;
+    assert(num_scheduled > 0 && num_scheduled <= plan->budget && num_after <= seq->num_tokens);
+    plan->budget -= num_scheduled;
+    plan->promised += kv_cache_manager_blocks_for(s->kv, seq->num_tokens) - seq->num_blocks;
+    s->planned[step->num_seqs] = index;
+    step->seqs[step->num_seqs++] =
+        (struct step_seq){ .request = seq->request,
+                           .num_tokens = seq->num_tokens,
+                           .num_computed_tokens = seq->num_computed_tokens,
+                           .num_scheduled_tokens = num_scheduled,
+                           .block_table = kv_cache_manager_table(s->kv, seq),
+                           .num_blocks = seq->num_blocks,
+                           .sample = num_after == seq->num_tokens };
+    step->num_tokens += num_scheduled;
+}
+
+/* Takes the blocks of the latest running sequence; it waits, before all others. */
+static int32_t preempt_latest(struct scheduler *s)
+{
+    int32_t index = s->running[--s->num_running];
+    struct sequence *seq = &s->slab.slots[index];
+    kv_cache_manager_release(s->kv, seq);
+    seq->status = SEQUENCE_PREEMPTED;
+    seq->request->num_preemptions++;
+    sequence_list_push_front(&s->waiting, &s->slab, index);
+    s->num_preempted++;
+    s->totals.num_preemptions++;
+    return index;
+}
+
+static void schedule_running(struct scheduler *s, struct step *step, struct plan *plan)
+{
+    for (int32_t i = 0; i < s->num_running && plan->budget > 0; i++) {
+        int32_t index = s->running[i];
+        struct sequence *seq = &s->slab.slots[index];
+        int32_t n = chunk_of(s, plan, seq->num_tokens - seq->num_computed_tokens);
+        /* Those preempted come later in the array, so none of them is in the step yet. */
+        while (!kv_cache_manager_grow(s->kv, seq, seq->num_computed_tokens + n)) {
+            plan->preempted = true;
+            if (preempt_latest(s) == index)
+                return;
+        }
+        add_to_step(s, step, plan, index, n);
+    }
+}
+
+/* Books that a sequence starts to run, for the first time or again. */
+static void start(struct scheduler *s, int32_t index, const struct kv_cache_hit *hit)
+{
+    struct sequence *seq = &s->slab.slots[index];
+    sequence_list_remove(&s->waiting, &s->slab, index);
+    s->running[s->num_running++] = index;
+    if (seq->status == SEQUENCE_PREEMPTED) {
+        s->num_preempted--;
+    } else {
+        seq->request->scheduled_ns = s->now_ns;
+        seq->request->num_cached_tokens = hit->num_tokens;
+        pending_event(s, index)->started = true;
+        if (kv_cache_manager_looks_up(s->kv, seq)) {
+            s->totals.prefix_cache_queries += (uint64_t)seq->num_tokens;
+            s->totals.prefix_cache_hits += (uint64_t)hit->num_tokens;
+        }
+    }
+    seq->status = SEQUENCE_RUNNING;
+}
+
+static void schedule_waiting(struct scheduler *s, struct step *step, struct plan *plan)
+{
+    while (s->waiting.count > 0 && s->num_running < s->config.max_num_seqs && plan->budget > 0) {
+        int32_t index = s->waiting.head;
+        if (finish_if_unwanted(s, index))
+            continue;
+        struct sequence *seq = &s->slab.slots[index];
+        int32_t available = kv_cache_manager_num_free(s->kv) - plan->promised;
+        if (index == s->stuck && available <= s->stuck_available)
+            return;
+        struct kv_cache_hit hit = kv_cache_manager_lookup(s->kv, seq);
+        int32_t num_new = kv_cache_manager_blocks_for(s->kv, seq->num_tokens) -
+                          kv_cache_manager_blocks_for(s->kv, hit.num_tokens);
+        if (num_new + hit.num_free > available) {
+            s->stuck = index;
+            s->stuck_available = available;
+            return;
+        }
+        s->stuck = SEQUENCE_NONE;
+        int32_t n = chunk_of(s, plan, seq->num_tokens - hit.num_tokens);
+        start(s, index, &hit);
+        kv_cache_manager_admit(s->kv, seq, &hit, hit.num_tokens + n);
+        add_to_step(s, step, plan, index, n);
+    }
+}
+
+void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step)
+{
+    s->now_ns = now_ns;
+    step->num_seqs = step->num_tokens = 0;
+    drop_unwanted(s);
+    struct plan plan = { .budget = s->config.max_num_batched_tokens };
+    schedule_running(s, step, &plan);
+    if (!plan.preempted)
+        schedule_waiting(s, step, &plan);
+    s->num_planned = step->num_seqs;
+}
+
+/* --- update ------------------------------------------------------------------------------------*/
+
+/* Appends what the step sampled for its sequence i, and looks whether that was the last token. */
+static void append_token(struct scheduler *s, int32_t i, const struct step_output *output)
+{
+    int32_t index = s->planned[i];
+    struct sequence *seq = &s->slab.slots[index];
+    struct request *r = seq->request;
+    int32_t num_output_tokens = sequence_num_output_tokens(seq);
+    int32_t num_logprobs = r->params.num_logprobs;
+    if (num_logprobs >= 0) {
+        size_t stride = (size_t)num_logprobs + 1;
+        assert(num_logprobs < output->logprobs_stride);
+        memcpy(r->logprobs + (size_t)num_output_tokens * stride,
+               output->logprobs + (size_t)i * (size_t)output->logprobs_stride,
+               stride * sizeof *r->logprobs);
+    }
+    if (num_output_tokens == 0)
+        r->first_token_ns = s->now_ns;
+    r->token_ids[seq->num_tokens++] = output->sampled_ids[i];
+    s->totals.num_generation_tokens++;
+    pending_event(s, index)->token_interval_ns =
+        s->now_ns > seq->last_token_ns ? s->now_ns - seq->last_token_ns : 1;
+    seq->last_token_ns = s->now_ns;
+    int32_t stop_token_id = -1;
+    enum finish_reason reason = sequence_check_stop(seq, s->config.max_model_len, &stop_token_id);
+    if (reason == FINISH_STOP)
+        r->stop_token_id = stop_token_id;
+    if (reason != FINISH_NONE)
+        finish(s, index, reason);
+}
+
+/* Books sequence i of a step that succeeded. */
+static void book(struct scheduler *s, int32_t i, const struct step_seq *planned,
+                 const struct step_output *output)
+{
+    int32_t index = s->planned[i];
+    struct sequence *seq = &s->slab.slots[index];
+    struct request *r = seq->request;
+    seq->num_computed_tokens += planned->num_scheduled_tokens;
+    int32_t num_prompt = seq->num_computed_tokens < r->num_prompt_tokens ? seq->num_computed_tokens
+                                                                         : r->num_prompt_tokens;
+    if (num_prompt > seq->num_counted_tokens) {
+        s->totals.num_prompt_tokens += (uint64_t)(num_prompt - seq->num_counted_tokens);
+        seq->num_counted_tokens = num_prompt;
+    }
+    if (planned->sample && output->sampled_ids[i] < 0) {
+        /* Whatever made the logits so may sit in the cached keys and values of this context. */
+        kv_cache_manager_forget(s->kv, seq);
+        status_set(&r->error, STATUS_INTERNAL,
+                   "the model's logits are not finite at position %d: the weights or this prompt "
+                   "drive it out of range",
+                   seq->num_tokens);
+        finish(s, index, FINISH_ERROR);
+        return;
+    }
+    kv_cache_manager_register(s->kv, seq);
+    if (!planned->sample)
+        return;
+    if (r->max_tokens == 0)
+        finish(s, index, FINISH_LENGTH);
+    else
+        append_token(s, i, output);
+}
+
+void scheduler_update(struct scheduler *s, uint64_t now_ns, const struct step *step,
+                      const struct step_output *output)
+{
+    assert(step->num_seqs == s->num_planned);
+    s->now_ns = now_ns;
+    for (int32_t i = 0; i < s->num_planned; i++) {
+        struct sequence *seq = &s->slab.slots[s->planned[i]];
+        assert(seq->status == SEQUENCE_RUNNING && seq->request == step->seqs[i].request);
+        if (output->status.code == STATUS_OK) {
+            book(s, i, &step->seqs[i], output);
+        } else {
+            seq->request->error = output->status;
+            finish(s, s->planned[i], FINISH_ERROR);
+        }
+    }
+    s->num_planned = 0;
+    compact_running(s);
+}
+
+int32_t scheduler_take_events(struct scheduler *s, struct scheduler_event **events)
+{
+    int32_t count = s->num_events;
+    *events = s->events;
+    s->num_events = s->num_final_events = 0;
+    s->event_epoch++;
+    return count;
+}
+
+void scheduler_abort_all(struct scheduler *s, enum finish_reason reason, const struct status *error)
+{
+    assert(reason != FINISH_NONE);
+    for (int32_t i = 0; i < s->slab.num_touched; i++) {
+        if (s->slab.slots[i].status == SEQUENCE_FREE)
+            continue;
+        if (error)
+            s->slab.slots[i].request->error = *error;
+        finish(s, i, reason);
+    }
+    s->num_running = s->num_planned = 0;
+}
+
+bool scheduler_reset_prefix_cache(struct scheduler *s)
+{
+    return kv_cache_manager_reset(s->kv);
+}
+
+void scheduler_get_stats(const struct scheduler *s, struct scheduler_stats *out)
+{
+    *out = s->totals;
+    out->num_running = s->num_running;
+    out->num_waiting = s->waiting.count;
+    out->num_blocks = s->config.num_blocks;
+    out->num_free_blocks = kv_cache_manager_num_free(s->kv);
+}
+
+bool scheduler_check(const struct scheduler *s, struct status *st)
+{
+    int32_t counts[SEQUENCE_RUNNING + 1] = { 0 };
+    for (int32_t i = 0; i < s->slab.num_touched; i++)
+        counts[s->slab.slots[i].status]++;
+    int32_t num_listed = 0;
+    for (int32_t i = s->waiting.head; i != SEQUENCE_NONE && num_listed <= s->waiting.count;
+         i = s->slab.slots[i].next)
+        num_listed++;
+    if (counts[SEQUENCE_RUNNING] != s->num_running ||
+        counts[SEQUENCE_PREEMPTED] != s->num_preempted || num_listed != s->waiting.count ||
+        counts[SEQUENCE_WAITING] + counts[SEQUENCE_PREEMPTED] != s->waiting.count)
+        return status_set(st, STATUS_INTERNAL, "the lists do not hold the live sequences");
+    for (int32_t i = 0; i < s->num_running; i++)
+        if (s->slab.slots[s->running[i]].status != SEQUENCE_RUNNING)
+            return status_set(st, STATUS_INTERNAL, "a sequence that does not run is listed so");
+    return kv_cache_manager_check(s->kv, &s->slab, st);
+}

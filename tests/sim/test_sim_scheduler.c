@@ -1,0 +1,648 @@
+/* test_sim_scheduler.c - the real scheduler against a fake executor, from a seed.
+ *
+ * A simulated KV slot holds a hash of the whole token prefix (and the salt) it belongs to. The fake
+ * model reads its context through the block tables only, so a block shared wrongly, reused too
+ * early or registered after a failed step changes what it sees and what it says. Every step is
+ * checked, and at the end every request must have got what it gets when it runs alone.
+ *
+ * SIM_SEEDS=n runs n seeds (default 10000), SIM_SEED=n (or an argument) replays one and prints it.
+ */
+#include "base/alloc.h"
+#include "engine/sched/scheduler.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { MAX_REQUESTS = 24, MAX_LEN = 96, MAX_BLOCK_TOKENS = 16, MAX_SEQS = 10, MAX_LOGPROBS = 2 };
+enum { VOCAB = 11, EOS = 3, NUM_STEMS = 3, MAX_BLOCKS = MAX_REQUESTS * MAX_LEN };
+static const int32_t eos_ids[] = { EOS };
+
+/* One simulated user and what the simulation has seen of his request. */
+struct client {
+    struct request *request;
+    int32_t stop_id;
+    int32_t poison_at; /* output index at which the logits are not finite; -1: never */
+    bool added, running, ended, started, in_failed_step;
+    int32_t num_computed, num_preemptions, num_published;
+};
+
+struct sim {
+    uint64_t seed, rng, now_ns;
+    bool verbose, aborted_all;
+    struct scheduler_config config;
+    struct scheduler *scheduler;
+    struct step step;
+    struct step_output output;
+    uint64_t slots[MAX_BLOCKS * MAX_BLOCK_TOKENS]; /* [num_blocks][block_size] */
+    int32_t writer[MAX_BLOCKS];                    /* client that writes a block in this step */
+    int32_t stems[NUM_STEMS][MAX_LEN];
+    struct client clients[MAX_REQUESTS];
+    int32_t num_clients, num_added, num_ended;
+    uint64_t num_preemptions;
+    int64_t num_steps;
+};
+
+/* What the seeds as a whole have reached; each must be more than none. */
+static struct coverage {
+    int64_t steps, preemptions, hit_tokens, rerun_hits, chunks, cancelled, timeouts_early,
+        timeouts_late, failed_steps, poisoned, stops, lengths, prompt_only, resets, lost_steps,
+        aborts_all, salted_hits;
+} coverage;
+
+#define REQUIRE(sim, condition, ...)                                                               \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            print_error("seed %llu, step %lld: %s: ", (unsigned long long)(sim)->seed,             \
+                        (long long)(sim)->num_steps, #condition);                                  \
+            print_error(__VA_ARGS__);                                                              \
+            print_error("\nreplay with SIM_SEED=%llu\n", (unsigned long long)(sim)->seed);         \
+            fail();                                                                                \
+        }                                                                                          \
+    } while (0)
+
+/* --- chance ------------------------------------------------------------------------------------*/
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t z = a * 0x9e3779b97f4a7c15u + b + 0x632be59bd9b4e019u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Between low and high, both included. */
+static int32_t draw(struct sim *sim, int32_t low, int32_t high)
+{
+    sim->rng = mix(sim->rng, 1);
+    return low + (int32_t)(sim->rng % (uint64_t)(high - low + 1));
+}
+
+static bool chance(struct sim *sim, int32_t percent)
+{
+    return draw(sim, 1, 100) <= percent;
+}
+
+/* --- the fake model ----------------------------------------------------------------------------*/
+
+/* What the slot of a token holds: depends on all tokens up to it, and on the salt. */
+static uint64_t slot_after(uint64_t before, int32_t token_id)
+{
+    return mix(before, (uint64_t)token_id + 1);
+}
+
+static uint64_t slot_root(const struct request *r)
+{
+    return mix(r->cache_salt.low, r->cache_salt.high);
+}
+
+/* The model's answer from a fold over all slots of the context. */
+static int32_t token_of(uint64_t fold)
+{
+    return (int32_t)(fold % VOCAB);
+}
+
+static struct token_logprob logprob_of(uint64_t fold, int32_t i)
+{
+    uint64_t h = mix(fold, (uint64_t)i);
+    return (struct token_logprob){ .token_id = (int32_t)(h % VOCAB),
+                                   .rank = i,
+                                   .logprob = -(float)(h % 1000) };
+}
+
+/* --- a request running alone -------------------------------------------------------------------*/
+
+struct answer {
+    int32_t num_tokens, token_ids[MAX_LEN], stop_token_id;
+    uint64_t folds[MAX_LEN]; /* the fold from which each token came */
+    enum finish_reason reason;
+};
+
+/* The stop rules once more, written from their description. */
+static enum finish_reason alone_stops(const struct sim *sim, const struct client *c,
+                                      const struct answer *a)
+{
+    const struct request *r = c->request;
+    int32_t id = a->token_ids[a->num_tokens - 1];
+    if (a->num_tokens == r->max_tokens ||
+        r->num_prompt_tokens + a->num_tokens == sim->config.max_model_len)
+        return FINISH_LENGTH;
+    if (a->num_tokens < r->params.min_tokens)
+        return FINISH_NONE;
+    if (id == EOS && !r->params.ignore_eos)
+        return FINISH_STOP;
+    return id == c->stop_id ? FINISH_STOP : FINISH_NONE;
+}
+
+static void run_alone(const struct sim *sim, const struct client *c, struct answer *a)
+{
+    const struct request *r = c->request;
+    uint64_t slot = slot_root(r), fold = 0;
+    *a = (struct answer){ .stop_token_id = -1 };
+    for (int32_t p = 0; p < r->num_prompt_tokens; p++) {
+        slot = slot_after(slot, r->token_ids[p]);
+        fold = mix(fold, slot);
+    }
+    if (r->max_tokens == 0)
+        a->reason = c->poison_at == 0 ? FINISH_ERROR : FINISH_LENGTH;
+    while (a->reason == FINISH_NONE) {
+        if (a->num_tokens == c->poison_at) {
+            a->reason = FINISH_ERROR;
+            return;
+        }
+        int32_t id = token_of(fold);
+        a->folds[a->num_tokens] = fold;
+        a->token_ids[a->num_tokens++] = id;
+        slot = slot_after(slot, id);
+        fold = mix(fold, slot);
+        a->reason = alone_stops(sim, c, a);
+        if (a->reason == FINISH_STOP && (id != EOS || r->params.ignore_eos))
+            a->stop_token_id = id;
+    }
+}
+
+/* --- set-up ------------------------------------------------------------------------------------*/
+
+static void make_client(struct sim *sim, struct client *c)
+{
+    *c = (struct client){ .stop_id = -2, .poison_at = chance(sim, 4) ? draw(sim, 0, 3) : -1 };
+    int32_t capacity = sim->config.num_blocks * sim->config.block_size;
+    /* The last token of an answer takes no place in the cache. */
+    int32_t max_len = sim->config.max_model_len;
+    max_len = capacity + 1 < max_len ? capacity + 1 : max_len;
+    int32_t max_prompt = capacity < max_len ? capacity : max_len;
+    int32_t num_prompt = draw(sim, 1, chance(sim, 30) ? max_prompt : (max_prompt + 1) / 2);
+    int32_t max_tokens = chance(sim, 8) ? 0 : draw(sim, 0, max_len - num_prompt);
+    int32_t ids[MAX_LEN];
+    int32_t num_shared = draw(sim, 0, num_prompt);
+    memcpy(ids, sim->stems[draw(sim, 0, NUM_STEMS - 1)], sizeof ids);
+    for (int32_t i = num_shared; i < num_prompt; i++)
+        ids[i] = draw(sim, 0, VOCAB - 1);
+    struct sampling_params params;
+    sampling_params_defaults(&params);
+    params.eos_token_ids = eos_ids;
+    params.num_eos_token_ids = 1;
+    params.ignore_eos = chance(sim, 60);
+    params.min_tokens = chance(sim, 20) ? draw(sim, 0, 8) : 0;
+    params.num_logprobs = chance(sim, 20) ? draw(sim, 0, MAX_LOGPROBS) : -1;
+    params.num_prompt_logprobs = chance(sim, 8) ? 0 : -1;
+    struct request *r = request_new(ids, num_prompt, max_tokens, &params, NULL, NULL);
+    c->request = r;
+    if (chance(sim, 20)) {
+        c->stop_id = draw(sim, 0, VOCAB - 1);
+        r->params.stop_token_ids = &c->stop_id;
+        r->params.num_stop_token_ids = 1;
+    }
+    if (chance(sim, 25))
+        r->cache_salt = (struct hash128){ 1, (uint64_t)draw(sim, 0, 1) };
+}
+
+static void sim_start(struct sim *sim, uint64_t seed)
+{
+    sim->seed = sim->rng = seed;
+    sim->now_ns = 1000;
+    struct scheduler_config *config = &sim->config;
+    config->block_size = 1 << draw(sim, 0, 4);
+    config->max_model_len = draw(sim, 4, MAX_LEN);
+    config->num_blocks = draw(sim, 1, 3 * MAX_LEN / config->block_size + 1);
+    config->max_num_seqs = draw(sim, 1, MAX_SEQS);
+    config->max_num_batched_tokens = chance(sim, 50) ? draw(sim, 1, 12) : draw(sim, 1, 200);
+    config->long_prefill_token_threshold = chance(sim, 30) ? draw(sim, 1, 20) : 0;
+    config->max_waiting = draw(sim, 1, MAX_REQUESTS);
+    config->max_logprobs = MAX_LOGPROBS;
+    config->enable_prefix_caching = chance(sim, 88);
+    config->hash_key = (struct hash_key){ seed, 7 };
+    sim->scheduler = scheduler_new(config);
+    sim->step.seqs = xcalloc(MAX_SEQS, sizeof *sim->step.seqs);
+    sim->output.sampled_ids = xcalloc(MAX_SEQS, sizeof *sim->output.sampled_ids);
+    sim->output.logprobs_stride = 1 + MAX_LOGPROBS;
+    sim->output.logprobs = xcalloc(MAX_SEQS * (1 + MAX_LOGPROBS), sizeof *sim->output.logprobs);
+    for (int32_t i = 0; i < NUM_STEMS; i++)
+        for (int32_t p = 0; p < MAX_LEN; p++)
+            sim->stems[i][p] = draw(sim, 0, VOCAB - 1);
+    sim->num_clients = draw(sim, 1, MAX_REQUESTS);
+    for (int32_t i = 0; i < sim->num_clients; i++)
+        make_client(sim, &sim->clients[i]);
+}
+
+static void sim_end(struct sim *sim)
+{
+    scheduler_free(sim->scheduler);
+    free(sim->step.seqs);
+    free(sim->output.sampled_ids);
+    free(sim->output.logprobs);
+    for (int32_t i = 0; i < sim->num_clients; i++)
+        request_unref(sim->clients[i].request);
+}
+
+/* --- what happens between steps ----------------------------------------------------------------*/
+
+static int32_t client_of(const struct sim *sim, const struct request *r)
+{
+    for (int32_t i = 0; i < sim->num_clients; i++)
+        if (sim->clients[i].request == r)
+            return i;
+    return -1;
+}
+
+static void arrivals(struct sim *sim)
+{
+    while (sim->num_added < sim->num_clients && scheduler_room(sim->scheduler) > 0 &&
+           chance(sim, 45)) {
+        struct client *c = &sim->clients[sim->num_added++];
+        struct status st;
+        REQUIRE(sim,
+                scheduler_fits(&sim->config, c->request->num_prompt_tokens, c->request->max_tokens,
+                               &st),
+                "%s", st.message);
+        c->request->arrival_ns = sim->now_ns;
+        if (chance(sim, 10))
+            c->request->deadline_ns = sim->now_ns + (uint64_t)draw(sim, 0, 300);
+        c->added = true;
+        scheduler_add(sim->scheduler, request_ref(c->request));
+    }
+}
+
+static void cancellations(struct sim *sim)
+{
+    for (int32_t i = 0; i < sim->num_clients; i++)
+        if (!sim->clients[i].ended && draw(sim, 1, 400) == 1)
+            request_cancel(sim->clients[i].request);
+}
+
+/* Publishes as the engine does, and checks what an event says. */
+static void take_events(struct sim *sim)
+{
+    struct scheduler_event *events;
+    int32_t count = scheduler_take_events(sim->scheduler, &events);
+    for (int32_t i = 0; i < count; i++) {
+        struct scheduler_event *e = &events[i];
+        int32_t id = client_of(sim, e->request);
+        REQUIRE(sim, id >= 0, "an event of an unknown request");
+        struct client *c = &sim->clients[id];
+        REQUIRE(sim, c->added && !c->ended, "request %d: an event after its end", id);
+        REQUIRE(sim, e->num_output_tokens >= c->num_published, "request %d lost tokens", id);
+        REQUIRE(sim, (e->token_interval_ns > 0) == (e->num_output_tokens > c->num_published),
+                "request %d: token interval", id);
+        REQUIRE(sim, !(e->started && c->started), "request %d started twice", id);
+        c->started |= e->started;
+        REQUIRE(sim, c->started, "request %d did something before it started", id);
+        c->num_published = e->num_output_tokens;
+        request_publish(c->request, e->num_output_tokens, e->reason);
+        if (sim->verbose && e->reason != FINISH_NONE)
+            printf("step %lld: request %d ends, reason %d, %d tokens\n", (long long)sim->num_steps,
+                   id, (int)e->reason, e->num_output_tokens);
+        if (e->reason != FINISH_NONE) {
+            c->ended = true;
+            c->running = false;
+            sim->num_ended++;
+            request_unref(c->request);
+        }
+    }
+}
+
+/* --- the checks of one step --------------------------------------------------------------------*/
+
+static void check_state(struct sim *sim)
+{
+    struct status st;
+    REQUIRE(sim, scheduler_check(sim->scheduler, &st), "%s", st.message);
+    struct scheduler_stats stats;
+    scheduler_get_stats(sim->scheduler, &stats);
+    REQUIRE(sim, stats.num_running <= sim->config.max_num_seqs, "%d run", stats.num_running);
+    REQUIRE(sim, stats.num_free_blocks >= 0 && stats.num_free_blocks <= stats.num_blocks, "%d",
+            stats.num_free_blocks);
+    REQUIRE(sim, stats.num_running > 0 || stats.num_free_blocks == stats.num_blocks,
+            "nothing runs, %d of %d blocks are free", stats.num_free_blocks, stats.num_blocks);
+}
+
+/* Cancelled and overdue ones are gone, preempted ones do not run. */
+static void check_dropped(struct sim *sim)
+{
+    for (int32_t i = 0; i < sim->num_added; i++) {
+        struct client *c = &sim->clients[i];
+        REQUIRE(sim, c->ended || !atomic_load(&c->request->cancelled),
+                "request %d was cancelled and goes on", i);
+        REQUIRE(sim,
+                c->ended || c->request->deadline_ns == 0 || sim->now_ns < c->request->deadline_ns,
+                "request %d is overdue and goes on", i);
+        if (c->num_preemptions != c->request->num_preemptions) {
+            REQUIRE(sim, c->running, "request %d was preempted and did not run", i);
+            c->num_preemptions = c->request->num_preemptions;
+            c->running = false;
+            c->num_computed = 0;
+        }
+    }
+}
+
+/* A request enters the batch, for the first time or again. */
+static void check_start(struct sim *sim, int32_t id, const struct step_seq *seq, bool preempted)
+{
+    struct client *c = &sim->clients[id];
+    REQUIRE(sim, !preempted, "request %d was admitted in a step that preempted", id);
+    for (int32_t i = 0; i < id; i++)
+        REQUIRE(sim, sim->clients[i].ended || sim->clients[i].running,
+                "request %d was admitted before %d", id, i);
+    int32_t hit = seq->num_computed_tokens;
+    bool first = c->num_preemptions == 0;
+    REQUIRE(sim, hit % sim->config.block_size == 0 && hit < seq->num_tokens, "%d cached", hit);
+    REQUIRE(sim, hit == 0 || sim->config.enable_prefix_caching, "a hit without a cache");
+    REQUIRE(sim,
+            hit == 0 || c->request->params.num_prompt_logprobs < 0 ||
+                seq->num_tokens > c->request->num_prompt_tokens,
+            "request %d wants log-probabilities of a cached prompt", id);
+    REQUIRE(
+        sim,
+        !first || (c->request->num_cached_tokens == hit && c->request->scheduled_ns == sim->now_ns),
+        "request %d: %d cached tokens reported, %d used", id, c->request->num_cached_tokens, hit);
+    coverage.hit_tokens += first ? hit : 0;
+    coverage.rerun_hits += first ? 0 : hit;
+    coverage.salted_hits += c->request->cache_salt.low ? hit : 0;
+    c->running = true;
+    c->num_computed = hit;
+}
+
+static void check_seq(struct sim *sim, int32_t id, const struct step_seq *seq)
+{
+    const struct client *c = &sim->clients[id];
+    int32_t n = seq->num_scheduled_tokens, bs = sim->config.block_size;
+    int32_t threshold = sim->config.long_prefill_token_threshold;
+    int32_t num_after = seq->num_computed_tokens + n;
+    REQUIRE(sim, c->added && !c->ended, "request %d is not live", id);
+    REQUIRE(sim, seq->num_computed_tokens == c->num_computed, "request %d: %d computed, not %d", id,
+            seq->num_computed_tokens, c->num_computed);
+    REQUIRE(sim, n >= 1 && num_after <= seq->num_tokens, "request %d: %d tokens", id, n);
+    REQUIRE(sim, threshold == 0 || n <= threshold, "request %d: %d tokens in a step", id, n);
+    REQUIRE(sim, seq->sample == (num_after == seq->num_tokens), "request %d: sample", id);
+    REQUIRE(sim, seq->num_blocks == (num_after + bs - 1) / bs, "request %d: %d blocks", id,
+            seq->num_blocks);
+    coverage.chunks += !seq->sample;
+    for (int32_t b = 0; b < seq->num_blocks; b++) {
+        int32_t block = seq->block_table[b];
+        REQUIRE(sim, block >= 0 && block < sim->config.num_blocks, "block %d", block);
+        if (b < seq->num_computed_tokens / bs)
+            continue;
+        REQUIRE(sim, sim->writer[block] < 0, "block %d is written by %d and %d", block,
+                sim->writer[block], id);
+        sim->writer[block] = id;
+    }
+}
+
+static void check_step(struct sim *sim)
+{
+    const struct step *step = &sim->step;
+    struct scheduler_stats stats;
+    scheduler_get_stats(sim->scheduler, &stats);
+    bool preempted = stats.num_preemptions != sim->num_preemptions;
+    coverage.preemptions += (int64_t)(stats.num_preemptions - sim->num_preemptions);
+    sim->num_preemptions = stats.num_preemptions;
+    for (int32_t i = 0; i < sim->config.num_blocks; i++)
+        sim->writer[i] = -1;
+    int32_t sum = 0, last = -1;
+    REQUIRE(sim, step->num_seqs <= sim->config.max_num_seqs, "%d sequences", step->num_seqs);
+    for (int32_t i = 0; i < step->num_seqs; i++) {
+        const struct step_seq *seq = &step->seqs[i];
+        int32_t id = client_of(sim, seq->request);
+        REQUIRE(sim, id > last, "request %d comes after %d", id, last);
+        last = id;
+        if (!sim->clients[id].running)
+            check_start(sim, id, seq, preempted);
+        check_seq(sim, id, seq);
+        sum += seq->num_scheduled_tokens;
+    }
+    REQUIRE(sim, sum == step->num_tokens && sum <= sim->config.max_num_batched_tokens, "%d tokens",
+            sum);
+    REQUIRE(sim, sum > 0 || !scheduler_has_work(sim->scheduler), "there is work and none is done");
+    for (int32_t i = 0; i < step->num_seqs; i++)
+        for (int32_t b = 0; b < step->seqs[i].num_blocks; b++) {
+            int32_t writer = sim->writer[step->seqs[i].block_table[b]];
+            REQUIRE(sim, writer < 0 || sim->clients[writer].request == step->seqs[i].request,
+                    "request %d writes what another reads", writer);
+        }
+}
+
+/* --- the fake executor -------------------------------------------------------------------------*/
+
+static uint64_t *slot_at(struct sim *sim, const struct step_seq *seq, int32_t position)
+{
+    int32_t bs = sim->config.block_size;
+    return &sim->slots[seq->block_table[position / bs] * bs + position % bs];
+}
+
+/* Writes what a failed step may leave behind: anything, in the slots it was to fill. */
+static void execute_badly(struct sim *sim, const struct step_seq *seq)
+{
+    for (int32_t i = 0; i < seq->num_scheduled_tokens; i++)
+        *slot_at(sim, seq, seq->num_computed_tokens + i) = (uint64_t)draw(sim, 0, 1 << 20);
+}
+
+static void execute_seq(struct sim *sim, int32_t i)
+{
+    const struct step_seq *seq = &sim->step.seqs[i];
+    int32_t id = client_of(sim, seq->request);
+    uint64_t expected = slot_root(seq->request), fold = 0;
+    int32_t num_after = seq->num_computed_tokens + seq->num_scheduled_tokens;
+    for (int32_t p = 0; p < num_after; p++) {
+        uint64_t *slot = slot_at(sim, seq, p);
+        expected = slot_after(expected, seq->request->token_ids[p]);
+        if (p >= seq->num_computed_tokens)
+            *slot = p == 0 ? expected
+                           : slot_after(*slot_at(sim, seq, p - 1), seq->request->token_ids[p]);
+        REQUIRE(sim, *slot == expected, "request %d: wrong content at position %d of %d", id, p,
+                num_after);
+        fold = mix(fold, *slot);
+    }
+    sim->output.sampled_ids[i] = token_of(fold);
+    if (seq->sample &&
+        seq->num_tokens - seq->request->num_prompt_tokens == sim->clients[id].poison_at) {
+        sim->output.sampled_ids[i] = -1;
+        execute_badly(sim, seq);
+    }
+    for (int32_t k = 0; k <= MAX_LOGPROBS; k++)
+        sim->output.logprobs[i * (1 + MAX_LOGPROBS) + k] = logprob_of(fold, k);
+}
+
+static void execute(struct sim *sim)
+{
+    bool fails = draw(sim, 1, 250) == 1;
+    status_clear(&sim->output.status);
+    if (fails) {
+        status_set(&sim->output.status, STATUS_INTERNAL, "the device was unplugged");
+        coverage.failed_steps++;
+    }
+    for (int32_t i = 0; i < sim->step.num_seqs; i++) {
+        struct client *c = &sim->clients[client_of(sim, sim->step.seqs[i].request)];
+        if (fails) {
+            c->in_failed_step = true;
+            execute_badly(sim, &sim->step.seqs[i]);
+        } else {
+            execute_seq(sim, i);
+            c->num_computed += sim->step.seqs[i].num_scheduled_tokens;
+        }
+    }
+}
+
+/* --- the end -----------------------------------------------------------------------------------*/
+
+static void check_reason(struct sim *sim, int32_t id, const struct answer *alone)
+{
+    const struct client *c = &sim->clients[id];
+    const struct request *r = c->request;
+    enum finish_reason reason = request_finish_reason(r);
+    bool overdue = r->error.code == STATUS_TIMEOUT;
+    int32_t n = request_num_output_tokens(r);
+    if (overdue) {
+        REQUIRE(sim, r->deadline_ns > 0 && r->finished_ns >= r->deadline_ns, "request %d", id);
+        REQUIRE(sim, reason == (n == 0 ? FINISH_ERROR : FINISH_ABORT), "request %d", id);
+        coverage.timeouts_early += n == 0;
+        coverage.timeouts_late += n > 0;
+    } else if (reason == FINISH_ABORT) {
+        REQUIRE(sim, atomic_load(&r->cancelled) || sim->aborted_all, "request %d aborted", id);
+        coverage.cancelled += atomic_load(&r->cancelled);
+    } else if (c->in_failed_step) {
+        REQUIRE(sim, reason == FINISH_ERROR && r->error.code == STATUS_INTERNAL, "request %d", id);
+        REQUIRE(sim, strstr(r->error.message, "unplugged"), "request %d", id);
+    } else {
+        REQUIRE(sim, reason == alone->reason && n == alone->num_tokens,
+                "request %d: reason %d after %d tokens, alone %d after %d", id, (int)reason, n,
+                (int)alone->reason, alone->num_tokens);
+        REQUIRE(sim, r->stop_token_id == alone->stop_token_id, "request %d: stop token", id);
+        REQUIRE(sim, reason != FINISH_ERROR || strstr(r->error.message, "not finite"),
+                "request %d: %s", id, r->error.message);
+        coverage.poisoned += reason == FINISH_ERROR;
+        coverage.stops += reason == FINISH_STOP;
+        coverage.lengths += reason == FINISH_LENGTH;
+        coverage.prompt_only += r->max_tokens == 0 && reason == FINISH_LENGTH;
+    }
+}
+
+static void check_answers(struct sim *sim)
+{
+    uint64_t num_generated = 0;
+    for (int32_t id = 0; id < sim->num_added; id++) {
+        const struct request *r = sim->clients[id].request;
+        struct answer alone;
+        run_alone(sim, &sim->clients[id], &alone);
+        int32_t n = request_num_output_tokens(r);
+        num_generated += (uint64_t)n;
+        REQUIRE(sim, n <= alone.num_tokens, "request %d: %d tokens, alone %d", id, n,
+                alone.num_tokens);
+        for (int32_t i = 0; i < n; i++) {
+            REQUIRE(sim, r->token_ids[r->num_prompt_tokens + i] == alone.token_ids[i],
+                    "request %d: token %d", id, i);
+            for (int32_t k = 0; k <= r->params.num_logprobs; k++) {
+                struct token_logprob expected = logprob_of(alone.folds[i], k);
+                REQUIRE(sim,
+                        !memcmp(&r->logprobs[i * (1 + r->params.num_logprobs) + k], &expected,
+                                sizeof expected),
+                        "request %d: log-probability %d of token %d", id, k, i);
+            }
+        }
+        check_reason(sim, id, &alone);
+        REQUIRE(sim, atomic_load(&r->references) == 1, "request %d: references", id);
+        REQUIRE(sim, r->finished_ns >= r->arrival_ns && (n == 0 || r->first_token_ns > 0),
+                "request %d: times", id);
+    }
+    struct scheduler_stats stats;
+    scheduler_get_stats(sim->scheduler, &stats);
+    REQUIRE(sim, stats.num_generation_tokens == num_generated, "%llu counted, %llu seen",
+            (unsigned long long)stats.num_generation_tokens, (unsigned long long)num_generated);
+    REQUIRE(sim, stats.num_free_blocks == stats.num_blocks, "%d blocks were not given back",
+            stats.num_blocks - stats.num_free_blocks);
+    REQUIRE(sim, stats.num_running == 0 && stats.num_waiting == 0, "sequences are left");
+}
+
+/* One turn of the engine's loop. */
+static void sim_step(struct sim *sim)
+{
+    sim->num_steps++;
+    sim->now_ns += (uint64_t)draw(sim, 1, 9);
+    arrivals(sim);
+    cancellations(sim);
+    scheduler_schedule(sim->scheduler, sim->now_ns, &sim->step);
+    take_events(sim);
+    check_dropped(sim);
+    check_step(sim);
+    check_state(sim);
+    if (sim->verbose)
+        printf("step %lld: %d sequences, %d tokens\n", (long long)sim->num_steps,
+               sim->step.num_seqs, sim->step.num_tokens);
+    if (chance(sim, 1)) {
+        coverage.lost_steps++;
+        return;
+    }
+    cancellations(sim);
+    execute(sim);
+    sim->now_ns += (uint64_t)draw(sim, 1, 9);
+    scheduler_update(sim->scheduler, sim->now_ns, &sim->step, &sim->output);
+    check_state(sim);
+    if (chance(sim, 20))
+        take_events(sim);
+    if (chance(sim, 2))
+        coverage.resets += scheduler_reset_prefix_cache(sim->scheduler);
+}
+
+static void run_seed(uint64_t seed, bool verbose)
+{
+    struct sim *sim = xcalloc(1, sizeof *sim);
+    sim->verbose = verbose;
+    sim_start(sim, seed);
+    bool abort_all = chance(sim, 5);
+    int32_t abort_at = draw(sim, 1, 60);
+    while (sim->num_added < sim->num_clients || scheduler_has_work(sim->scheduler)) {
+        if (abort_all && sim->num_steps == abort_at) {
+            coverage.aborts_all++;
+            sim->aborted_all = true;
+            scheduler_abort_all(sim->scheduler, FINISH_ABORT, NULL);
+            break;
+        }
+        sim_step(sim);
+        REQUIRE(sim, sim->num_steps < 100000, "the requests do not end");
+    }
+    take_events(sim);
+    REQUIRE(sim, sim->num_ended == sim->num_added, "%d of %d requests ended", sim->num_ended,
+            sim->num_added);
+    check_state(sim);
+    check_answers(sim);
+    REQUIRE(sim, scheduler_reset_prefix_cache(sim->scheduler), "the cache cannot be reset");
+    check_state(sim);
+    coverage.steps += sim->num_steps;
+    sim_end(sim);
+    free(sim);
+}
+
+static uint64_t replay_seed;
+
+static void test_seeds(void **state)
+{
+    (void)state;
+    const char *count = getenv("SIM_SEEDS"), *first = getenv("SIM_FIRST");
+    if (replay_seed) {
+        run_seed(replay_seed, true);
+        return;
+    }
+    uint64_t n = count ? strtoull(count, NULL, 10) : 10000;
+    uint64_t from = first ? strtoull(first, NULL, 10) : 1;
+    for (uint64_t i = 0; i < n; i++)
+        run_seed(from + i, false);
+    printf("seeds %llu..%llu\n", (unsigned long long)from, (unsigned long long)(from + n - 1));
+    const int64_t *reached = (const int64_t *)&coverage;
+    for (size_t i = 0; i < sizeof coverage / sizeof *reached; i++)
+        printf("%s%lld", i ? " " : "", (long long)reached[i]);
+    printf("\n");
+    for (size_t i = 0; n >= 1000 && i < sizeof coverage / sizeof *reached; i++)
+        assert_true(reached[i] > 0);
+}
+
+int main(int argc, char **argv)
+{
+    const char *seed = argc > 1 ? argv[1] : getenv("SIM_SEED");
+    if (seed)
+        replay_seed = strtoull(seed, NULL, 10);
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_seeds) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
