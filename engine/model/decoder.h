@@ -40,7 +40,8 @@ void decoder_free(struct decoder *dec);
 /* Enqueues the layers and the final norm for the batch; the hidden states stay in the decoder. */
 void decoder_forward(struct decoder *dec, const struct forward_batch *batch);
 /* Enqueues the head for the hidden states of rows row_indices[0..num_rows) (device array); returns
- * the logits [num_rows, vocab_size] float32, valid until the next call. */
+ * the logits [num_rows, vocab_size] float32, valid until the next call on this decoder. Each row is
+ * computed from that row alone; several calls may follow one forward. */
 const struct tensor *decoder_logits(struct decoder *dec, const int32_t *row_indices,
                                     int32_t num_rows);
 

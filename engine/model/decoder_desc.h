@@ -25,7 +25,7 @@ struct decoder_desc {
     char model_type[64];   /* "llama" */
     int32_t hidden_size, intermediate_size, num_hidden_layers, vocab_size;
     int32_t num_attention_heads, num_key_value_heads, head_dim;
-    int32_t max_position_embeddings; /* the longest context the model was made for, rope included */
+    int32_t max_position_embeddings; /* as config.json has it; see model_max_len */
     enum activation hidden_act;
     float rms_norm_eps;
     struct rope_desc rope;

@@ -6,11 +6,10 @@
 
 #include "base/status.h"
 #include "engine/model/decoder_desc.h"
+#include "engine/model/tensor_map.h"
 #include "engine/sampling/sampling_params.h"
 #include "kernels/backend.h"
 #include "kernels/comm.h"
-
-struct checkpoint; /* tensors by name: safetensors now, GGUF later */
 
 struct model_options {
     const char *path;        /* the model's directory */
@@ -20,17 +19,23 @@ struct model_options {
 
 struct model {
     char *path;
+    const struct model_arch *arch;
     struct decoder_desc desc;
     const struct quant_format *weight_format;   /* of the linears, after --dtype */
     struct sampling_params generation_defaults; /* generation_config.json over the built-in ones */
     int32_t generation_max_new_tokens;          /* server-wide cap it names; 0: none */
     struct checkpoint *checkpoint;              /* NULL with load_format dummy */
+    struct tensor_map tensors;                  /* what of it goes where; empty with dummy */
 };
 
 bool model_open(const struct model_options *options, struct model **out, struct status *st);
 void model_close(struct model *m);
 
-/* Number of parameters, counted from the description. */
+/* Number of parameters, counted from the description; a tied head counts once. */
 int64_t model_num_parameters(const struct model *m);
+
+/* The longest prompt plus output by vLLM's rule: max_position_embeddings, times the rope factor
+ * where the type stretches positions (linear; not llama3, whose factor is already counted in). */
+int32_t model_max_len(const struct decoder_desc *desc);
 
 #endif

@@ -1,0 +1,232 @@
+/* weights_load.c - linears cut into pieces of rows, packed by several threads.
+ *
+ * Pieces are taken in the order of the files, so that reading is sequential; the system is told a
+ * few pieces ahead what comes, and behind what is done with. So the memory in use stays near that
+ * of the packed weights, however large the checkpoint. */
+#include "engine/model/weights_load.h"
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "engine/model/checkpoint.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PIECE_BYTES = 4 << 20,   /* of source: large enough to hide the hand-over, small to share out */
+    PIECE_ROW_MULTIPLE = 64, /* packed tiles of rows are then written by one thread each */
+    MAX_THREADS = 32,
+    READ_AHEAD_PIECES = 4
+};
+
+/* Rows of one linear. `src` NULL: dummy values, made from slot, layer and row. */
+struct piece {
+    const struct linear *linear;
+    const unsigned char *src;
+    size_t src_bytes;
+    const struct quant_format *format; /* of src */
+    enum weight_slot slot;
+    int32_t layer, row_begin, num_rows;
+};
+
+struct packing {
+    const struct device *device;
+    struct piece *pieces;
+    size_t num_pieces, capacity;
+    size_t total_bytes, max_piece_bytes;
+    atomic_size_t next, done_bytes;
+};
+
+/* --- dummy values ---------------------------------------------------------------------------- */
+
+/* SplitMix64 (Steele, Lea, Flood, 2014): one add and a mix per 64 bits. */
+static uint64_t splitmix64(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static uint64_t dummy_seed(enum weight_slot slot, int32_t layer, int32_t row)
+{
+    uint64_t state = ((uint64_t)slot << 56) ^ ((uint64_t)(uint32_t)layer << 32) ^ (uint32_t)row;
+    return splitmix64(&state);
+}
+
+/* Four bfloat16 at a time: random sign and mantissa around one exponent, so 2^e <= |w| < 2^(e+1).
+ * With e chosen as below a row times a normalized input is of the order of one, whatever the sizes,
+ * and nothing overflows on the way to the logits. */
+static void dummy_row(uint16_t *dst, int32_t count, uint64_t seed, int exponent)
+{
+    uint64_t state = seed;
+    uint64_t pattern = (uint64_t)(exponent + 127) << 7;
+    pattern |= pattern << 16;
+    pattern |= pattern << 32;
+    for (int32_t i = 0; i < count; i += 4) {
+        uint64_t bits = (splitmix64(&state) & 0x807f807f807f807fu) | pattern;
+        memcpy(dst + i, &bits, (size_t)(count - i < 4 ? count - i : 4) * sizeof *dst);
+    }
+}
+
+/* E[w^2] is 7/3 * 4^e for the values above; it shall not exceed 1 / in_features. */
+static int dummy_exponent(int32_t in_features)
+{
+    return (int)floor(0.5 * log2(3.0 / (7.0 * in_features)));
+}
+
+float weights_dummy_bias(enum weight_slot slot, int32_t layer, int32_t row)
+{
+    uint16_t bits;
+    dummy_row(&bits, 1, ~dummy_seed(slot, layer, row), -6);
+    return bf16_to_f32(bits);
+}
+
+/* --- one piece ------------------------------------------------------------------------------- */
+
+void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t count)
+{
+    size_t bytes = count * dtype_size(t->type->dtype);
+    void *aligned = xmalloc(bytes);
+    memcpy(aligned, t->data, bytes);
+    dtype_convert(dst, DTYPE_F32, aligned, t->type->dtype, count);
+    free(aligned);
+}
+
+/* `scratch` holds a piece that has to be made, or that the file left unaligned. */
+static void pack_piece(const struct packing *p, const struct piece *piece, void *scratch)
+{
+    const struct linear *l = piece->linear;
+    const void *rows = piece->src;
+    if (!piece->src) {
+        int exponent = dummy_exponent(l->in_features);
+        for (int32_t r = 0; r < piece->num_rows; r++)
+            dummy_row((uint16_t *)scratch + (size_t)r * (size_t)l->in_features, l->in_features,
+                      dummy_seed(piece->slot, piece->layer, piece->row_begin + r), exponent);
+        rows = scratch;
+    } else if ((uintptr_t)piece->src % dtype_size(piece->format->dtype) != 0) {
+        memcpy(scratch, piece->src, piece->src_bytes);
+        rows = scratch;
+    }
+    p->device->backend->linear_pack(p->device, l, piece->row_begin, piece->num_rows, rows,
+                                    piece->format);
+    if (piece->src)
+        checkpoint_done_with(piece->src, piece->src_bytes);
+}
+
+/* Takes pieces until there are none left. */
+static void pack_pieces(struct packing *p, const struct weights_progress *progress)
+{
+    void *scratch = xmalloc(p->max_piece_bytes);
+    for (size_t i; (i = atomic_fetch_add(&p->next, 1)) < p->num_pieces;) {
+        if (i + READ_AHEAD_PIECES < p->num_pieces && p->pieces[i + READ_AHEAD_PIECES].src)
+            checkpoint_will_need(p->pieces[i + READ_AHEAD_PIECES].src,
+                                 p->pieces[i + READ_AHEAD_PIECES].src_bytes);
+        pack_piece(p, &p->pieces[i], scratch);
+        size_t done = atomic_fetch_add(&p->done_bytes, p->pieces[i].src_bytes);
+        if (progress && progress->report)
+            progress->report(progress->arg, done + p->pieces[i].src_bytes, p->total_bytes);
+    }
+    free(scratch);
+}
+
+static void *pack_thread(void *arg)
+{
+    pack_pieces(arg, NULL);
+    return NULL;
+}
+
+/* --- all pieces ------------------------------------------------------------------------------ */
+
+/* Cuts `piece` into several. */
+static void add_pieces(struct packing *p, const struct piece *piece)
+{
+    size_t row_bytes = quant_row_bytes(piece->format, piece->linear->in_features);
+    int32_t rows = (int32_t)(PIECE_BYTES / row_bytes) / PIECE_ROW_MULTIPLE * PIECE_ROW_MULTIPLE;
+    if (rows == 0)
+        rows = PIECE_ROW_MULTIPLE;
+    for (int32_t at = 0; at < piece->num_rows; at += rows) {
+        struct piece part = *piece;
+        part.row_begin += at;
+        part.num_rows = piece->num_rows - at < rows ? piece->num_rows - at : rows;
+        part.src_bytes = (size_t)part.num_rows * row_bytes;
+        if (piece->src)
+            part.src = piece->src + (size_t)at * row_bytes;
+        if (p->num_pieces == p->capacity) {
+            p->capacity = p->capacity ? 2 * p->capacity : 256;
+            p->pieces = xrealloc(p->pieces, p->capacity * sizeof *p->pieces);
+        }
+        p->pieces[p->num_pieces++] = part;
+        p->total_bytes += part.src_bytes;
+        if (part.src_bytes > p->max_piece_bytes)
+            p->max_piece_bytes = part.src_bytes;
+    }
+}
+
+static int by_source(const void *a, const void *b)
+{
+    const struct piece *x = a, *y = b;
+    return x->src < y->src ? -1 : x->src > y->src;
+}
+
+static void cut_checkpoint(const struct model *m, struct weights *w, struct packing *p)
+{
+    for (size_t i = 0; i < m->tensors.count; i++) {
+        const struct tensor_map_entry *e = &m->tensors.entries[i];
+        struct linear *l = e->is_bias ? NULL : weights_linear(w, e->slot, e->layer);
+        struct piece piece = { .linear = l,
+                               .src = e->tensor->data,
+                               .format = quant_format_of_dtype(e->tensor->type->dtype),
+                               .slot = e->slot,
+                               .layer = e->layer,
+                               .row_begin = e->row_begin,
+                               .num_rows = e->rows };
+        if (l)
+            add_pieces(p, &piece);
+    }
+    if (p->num_pieces > 0)
+        qsort(p->pieces, p->num_pieces, sizeof *p->pieces, by_source);
+}
+
+static void cut_dummy(const struct model *m, struct weights *w, struct packing *p)
+{
+    for (int s = W_EMBEDDING; s < NUM_WEIGHT_SLOTS; s++) {
+        enum weight_slot slot = (enum weight_slot)s;
+        struct weight_shape shape = weight_slot_shape(&m->desc, slot);
+        int32_t layers = weight_slot_is_per_layer(slot) ? m->desc.num_hidden_layers : 1;
+        for (int32_t layer = 0; shape.present && !shape.is_norm && layer < layers; layer++) {
+            struct piece piece = { .linear = weights_linear(w, slot, layer),
+                                   .format = quant_format_of_dtype(DTYPE_BF16),
+                                   .slot = slot,
+                                   .layer = layer,
+                                   .num_rows = shape.rows };
+            add_pieces(p, &piece);
+        }
+    }
+}
+
+void weights_pack_all(const struct model *m, const struct device *d, struct weights *w,
+                      const struct weights_progress *progress)
+{
+    struct packing p = { .device = d };
+    pthread_t threads[MAX_THREADS];
+    struct status ignored; /* fewer threads than wanted cost time, nothing else */
+    int32_t started = 0;
+    if (m->checkpoint)
+        cut_checkpoint(m, w, &p);
+    else
+        cut_dummy(m, w, &p);
+    int32_t wanted = thread_allowed_cpus(NULL, 0) - 1;
+    if (wanted > MAX_THREADS)
+        wanted = MAX_THREADS;
+    while (started < wanted && (size_t)started + 1 < p.num_pieces &&
+           thread_start(&threads[started], "load-weights", pack_thread, &p, &ignored))
+        started++;
+    pack_pieces(&p, progress);
+    for (int32_t i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    if (progress->report)
+        progress->report(progress->arg, p.total_bytes, p.total_bytes);
+    free(p.pieces);
+}
