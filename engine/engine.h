@@ -30,6 +30,7 @@ struct engine_info {
     const char *dtype;        /* of the weights: "bfloat16" */
     int32_t max_model_len, vocab_size, block_size, num_blocks, max_logprobs;
     int64_t num_parameters;
+    int64_t decode_weight_bytes; /* of weights that a decode step reads, whatever its batch size */
     const struct tokenizer *tokenizer;
     const struct chat_template *chat_template;       /* NULL: the model has none */
     const struct sampling_params *sampling_defaults; /* generation_config.json over ours; holds the
