@@ -227,7 +227,7 @@ static bool best_of(struct bench *b, int32_t size,
                     double *best, struct status *st)
 {
     for (int32_t run = 0; run <= b->repeat; run++) {
-        double seconds;
+        double seconds = 0;
         if (!measure(b, size, &seconds, st))
             return false;
         if (run == 1 || (run > 1 && seconds < *best))
