@@ -98,7 +98,8 @@ struct backend {
     /* x += y, or x *= factor. */
     void (*add)(struct device *d, struct tensor *x, const struct tensor *y);
     void (*scale)(struct device *d, struct tensor *x, float factor);
-    /* Reads logits [num_rows, vocab_size] float32 and leaves them as they are. */
+    /* Reads logits [num_rows, vocab_size] float32 and leaves them as they are. A row without an
+     * answer gets -1, see metadata.h: its request must end with an error. */
     void (*sample)(struct device *d, int32_t *sampled_ids, const struct tensor *logits,
                    const struct sampling_metadata *m);
     void (*logprobs)(struct device *d, const struct logprobs_request *request,

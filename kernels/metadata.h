@@ -33,7 +33,17 @@ struct attention_params {
 
 /* How the next token of each row is chosen. Row r reads logits[r]. The order is vLLM's: allowed
  * mask and bias, min_tokens (as bias entries of -inf), penalties, temperature, min_p, top_k, top_p.
- */
+ *
+ * The filters keep a prefix of the vocabulary in order of falling logit, then rising id: top_k at
+ * most k tokens, min_p those with at least min_p of the best one's probability, top_p those before
+ * which less than top_p of the probability left by the other two lies (so at least one). The draw
+ * inverts the cumulative distribution of what is kept, in rising order of id, at the 64-bit number
+ * word[0] << 32 | word[1] of rng_philox(seed, 0, position).
+ *
+ * A row that has no answer gets the id -1, and the other rows are not touched by it: where every
+ * token is forbidden, or a logit that is not forbidden is NaN or +inf. Ids outside of the
+ * vocabulary in token_ids and bias_ids are passed over. token_ids, bias_start and allowed_mask may
+ * be NULL where no row uses them. */
 struct sampling_metadata {
     int32_t num_rows;
     const float *temperature; /* [num_rows] 0: greedy, the lowest id among equals */
@@ -51,7 +61,9 @@ struct sampling_metadata {
         *allowed_mask; /* [num_rows] -> [(vocab + 31) / 32] bits, NULL entry: all */
 };
 
-/* Log-probabilities of log_softmax(raw logits): of one target id per row, and the best few. */
+/* Log-probabilities of log_softmax(raw logits): of one target id per row, and the best few. A
+ * target outside of the vocabulary (the -1 of a failed row) has logprob -inf and rank 0; rows with
+ * NaN among their logits have NaN for logprobs. */
 struct logprobs_request {
     int32_t num_rows, max_top; /* max_top: stride of the outputs below */
     const int32_t *target_ids; /* [num_rows] */

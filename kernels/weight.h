@@ -44,8 +44,10 @@ struct rope {
     float attention_scaling; /* multiplies cos and sin (yarn, longrope); 1 otherwise */
 };
 
-/* One layer's paged KV cache. Block b holds block_size tokens of K in
- * [num_kv_heads, block_size, head_dim] at k + b * block stride, and of V likewise. */
+/* One layer's paged KV cache. Block b holds block_size tokens of K, for all kv heads, in the
+ * block_size * num_kv_heads * head_dim elements from k + b times that many on, and of V likewise.
+ * How they lie within a block is the backend's own affair (the CPU's: kernels/cpu/kv_layout.h);
+ * whoever copies blocks copies them whole. */
 struct kv_layer {
     void *k, *v;
     enum dtype dtype;

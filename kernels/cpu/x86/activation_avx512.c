@@ -1,0 +1,5 @@
+/* activation_avx512.c - activation_body.h for AVX-512; run only where the device's isa allows it.
+ */
+#include "kernels/cpu/x86/vec_avx512.h"
+
+#include "kernels/cpu/x86/activation_body.h"

@@ -1,0 +1,4 @@
+/* layernorm_avx512.c - layernorm_body.h for AVX-512; run only where the device's isa allows it. */
+#include "kernels/cpu/x86/vec_avx512.h"
+
+#include "kernels/cpu/x86/layernorm_body.h"

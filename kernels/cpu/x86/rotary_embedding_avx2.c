@@ -1,0 +1,5 @@
+/* rotary_embedding_avx2.c - rotary_embedding_body.h for AVX2; run only where the device's isa
+ * allows it. */
+#include "kernels/cpu/x86/vec_avx2.h"
+
+#include "kernels/cpu/x86/rotary_embedding_body.h"

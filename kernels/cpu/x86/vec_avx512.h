@@ -1,0 +1,189 @@
+/* vec_avx512.h - the vector words that the *_body.h files are written in, for AVX-512 (F, BW, DQ,
+ * VL). vec_avx2.h says the same for AVX2. Include it only from *_avx512.c. */
+#ifndef INFERD_KERNELS_CPU_X86_VEC_AVX512_H
+#define INFERD_KERNELS_CPU_X86_VEC_AVX512_H
+
+#include "kernels/tensor.h"
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define VEC_NAME(name) name##_avx512
+#define VEC_LANES      16
+#define VEC_NEEDS      CPU_ISA_AVX512
+
+typedef __m512 vf;    /* floats */
+typedef __mmask16 vm; /* one bit per lane */
+
+static inline vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void vf_store(float *p, vf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+static inline vf vf_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+static inline vf vf_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+/* The lanes [0, n); all of them from 16 on. */
+static inline vm vm_first(int32_t n)
+{
+    return n >= 16 ? (vm)0xffff : (vm)((1u << n) - 1u);
+}
+static inline vm vm_and_not(vm a, vm not_b)
+{
+    return (vm)(a & ~not_b);
+}
+static inline vm vm_or(vm a, vm b)
+{
+    return (vm)(a | b);
+}
+static inline vm vm_none(void)
+{
+    return 0;
+}
+/* Lanes outside of m are not touched in memory; they load as zero. */
+static inline vf vf_load_masked(vm m, const float *p)
+{
+    return _mm512_maskz_loadu_ps(m, p);
+}
+static inline void vf_store_masked(vm m, float *p, vf v)
+{
+    _mm512_mask_storeu_ps(p, m, v);
+}
+/* a where m is set, else b. */
+static inline vf vf_select(vm m, vf a, vf b)
+{
+    return _mm512_mask_blend_ps(m, b, a);
+}
+static inline vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+static inline vf vf_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline vf vf_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* b where either is NaN. */
+static inline vf vf_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline vf vf_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline vf vf_abs(vf a)
+{
+    return _mm512_abs_ps(a);
+}
+static inline vm vf_less(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+static inline vm vf_equal(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
+/* False also where either is NaN. */
+static inline vm vf_not_less(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+static inline vm vf_is_nan(vf a)
+{
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+}
+static inline uint32_t vm_bits(vm m)
+{
+    return m;
+}
+/* Lanes are folded in halves: an order that depends on nothing. */
+static inline float vf_reduce_add(vf v)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_shuffle_ps(b, b, 1)));
+}
+static inline float vf_reduce_max(vf v)
+{
+    __m256 a = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_shuffle_ps(b, b, 1)));
+}
+/* x * 2^n for whole n in [-150, 128]; rounds once where the result is subnormal. */
+static inline vf vf_scale_by_power(vf x, vf n)
+{
+    return _mm512_scalef_ps(x, n);
+}
+static inline vf vf_round(vf x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* Elements 0, 2, 4, ... in `even` and 1, 3, 5, ... in `odd` of 2 * 16 elements at `p`. */
+struct vf_pair {
+    vf even, odd;
+};
+static inline struct vf_pair pair_of_bf16(__m512i raw)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    return (struct vf_pair){ _mm512_castsi512_ps(_mm512_slli_epi32(raw, 16)),
+                             _mm512_castsi512_ps(_mm512_and_si512(raw, high)) };
+}
+static inline struct vf_pair pair_of_f16(__m512i raw)
+{
+    __m256i even = _mm512_cvtepi32_epi16(raw);
+    __m256i odd = _mm512_cvtepi32_epi16(_mm512_srli_epi32(raw, 16));
+    return (struct vf_pair){ _mm512_cvtph_ps(even), _mm512_cvtph_ps(odd) };
+}
+static inline struct vf_pair pair_of_f32(vf low, vf high)
+{
+    const __m512i even =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    return (struct vf_pair){ _mm512_permutex2var_ps(low, even, high),
+                             _mm512_permutex2var_ps(low, odd, high) };
+}
+static inline struct vf_pair vf_load_pairs(const void *p, enum dtype dtype)
+{
+    if (dtype == DTYPE_BF16)
+        return pair_of_bf16(_mm512_loadu_si512(p));
+    if (dtype == DTYPE_F16)
+        return pair_of_f16(_mm512_loadu_si512(p));
+    return pair_of_f32(vf_load(p), vf_load((const float *)p + 16));
+}
+/* Only the first n of the 16 pairs are touched; the others are zero. */
+static inline struct vf_pair vf_load_pairs_first(int32_t n, const void *p, enum dtype dtype)
+{
+    if (dtype == DTYPE_BF16)
+        return pair_of_bf16(_mm512_maskz_loadu_epi32(vm_first(n), p));
+    if (dtype == DTYPE_F16)
+        return pair_of_f16(_mm512_maskz_loadu_epi32(vm_first(n), p));
+    return pair_of_f32(vf_load_masked(vm_first(2 * n), p),
+                       vf_load_masked(vm_first(n > 8 ? 2 * n - 16 : 0), (const float *)p + 16));
+}
+
+#include "kernels/cpu/x86/vec_math.h"
+
+#endif
