@@ -95,6 +95,7 @@ struct request *request_new(const int32_t *prompt_ids, int32_t num_prompt_tokens
     atomic_init(&r->num_output_tokens, 0);
     atomic_init(&r->finish_reason, FINISH_NONE);
     atomic_init(&r->cancelled, false);
+    atomic_init(&r->stopped, false);
     atomic_init(&r->references, 1);
     pthread_mutex_init(&r->mutex, NULL);
     /* Timeouts must not jump with the wall clock. */
@@ -123,6 +124,7 @@ void request_unref(struct request *r)
     assert(before > 0);
     if (before > 1)
         return;
+    request_unref(r->leader); /* which has none itself */
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->mutex);
     if (r->free_owner_data)
@@ -138,24 +140,59 @@ static bool has_news(const struct request *r, int32_t seen_tokens)
     return request_finish_reason(r) != FINISH_NONE || request_num_output_tokens(r) > seen_tokens;
 }
 
+static struct timespec time_after(int32_t timeout_ms)
+{
+    uint64_t end_ns = clock_now_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * 1000000u;
+    return (struct timespec){ .tv_sec = (time_t)(end_ns / 1000000000u),
+                              .tv_nsec = (long)(end_ns % 1000000000u) };
+}
+
+static struct request *leader_of(struct request *r)
+{
+    return r->leader ? r->leader : r;
+}
+
+void request_wake_with(struct request *r, struct request *leader)
+{
+    assert(!r->leader && !leader->leader && r != leader);
+    r->leader = request_ref(leader);
+}
+
+uint32_t request_group_publications(struct request *leader)
+{
+    pthread_mutex_lock(&leader->mutex);
+    uint32_t count = leader->num_publications;
+    pthread_mutex_unlock(&leader->mutex);
+    return count;
+}
+
+void request_group_wait(struct request *leader, uint32_t seen, int32_t timeout_ms)
+{
+    struct timespec end = time_after(timeout_ms);
+    bool in_time = true;
+    pthread_mutex_lock(&leader->mutex);
+    while (in_time && leader->num_publications == seen)
+        in_time = pthread_cond_timedwait(&leader->changed, &leader->mutex, &end) != ETIMEDOUT;
+    pthread_mutex_unlock(&leader->mutex);
+}
+
 bool request_wait(struct request *r, int32_t seen_tokens, int32_t timeout_ms)
 {
     if (has_news(r, seen_tokens))
         return true;
     if (timeout_ms == 0)
         return false;
-    uint64_t end_ns = clock_now_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * 1000000u;
-    struct timespec end = { .tv_sec = (time_t)(end_ns / 1000000000u),
-                            .tv_nsec = (long)(end_ns % 1000000000u) };
+    struct timespec end = time_after(timeout_ms);
+    struct request *leader = leader_of(r);
     bool in_time = true;
-    pthread_mutex_lock(&r->mutex);
+    pthread_mutex_lock(&leader->mutex);
     while (in_time && !has_news(r, seen_tokens)) {
         if (timeout_ms < 0)
-            pthread_cond_wait(&r->changed, &r->mutex);
+            pthread_cond_wait(&leader->changed, &leader->mutex);
         else
-            in_time = pthread_cond_timedwait(&r->changed, &r->mutex, &end) != ETIMEDOUT;
+            in_time = pthread_cond_timedwait(&leader->changed, &leader->mutex, &end) != ETIMEDOUT;
     }
-    pthread_mutex_unlock(&r->mutex);
+    pthread_mutex_unlock(&leader->mutex);
     return has_news(r, seen_tokens);
 }
 
@@ -170,7 +207,9 @@ void request_publish(struct request *r, int32_t num_output_tokens, enum finish_r
     if (reason != FINISH_NONE)
         atomic_store_explicit(&r->finish_reason, (int32_t)reason, memory_order_release);
     /* Under the mutex, so that a waiter is either before its check or asleep: no lost wake-up. */
-    pthread_mutex_lock(&r->mutex);
-    pthread_cond_broadcast(&r->changed);
-    pthread_mutex_unlock(&r->mutex);
+    struct request *leader = leader_of(r);
+    pthread_mutex_lock(&leader->mutex);
+    leader->num_publications++;
+    pthread_cond_broadcast(&leader->changed);
+    pthread_mutex_unlock(&leader->mutex);
 }

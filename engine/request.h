@@ -61,10 +61,13 @@ struct request {
 
     /* --- requests from the connection --- */
     _Atomic bool cancelled;
+    _Atomic bool stopped; /* cancelled because its text is complete: ends with FINISH_STOP */
 
     /* --- sleeping and lifetime --- */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
+    struct request *leader;    /* the group's first request, one reference; NULL: itself */
+    uint32_t num_publications; /* of the whole group; guarded by the leader's mutex */
     _Atomic int32_t references;
 };
 
@@ -93,9 +96,28 @@ static inline enum finish_reason request_finish_reason(const struct request *r)
 }
 static inline void request_cancel(struct request *r)
 {
-    atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);
+    /* After whatever says why, see request_stop. */
+    atomic_store_explicit(&r->cancelled, true, memory_order_release);
+}
+static inline bool request_cancelled(const struct request *r)
+{
+    return atomic_load_explicit(&r->cancelled, memory_order_acquire);
+}
+/* The connection has found a stop string: what it has is the whole answer. */
+static inline void request_stop(struct request *r)
+{
+    atomic_store_explicit(&r->stopped, true, memory_order_relaxed);
+    request_cancel(r);
 }
 
+/* Makes one connection thread able to sleep on several requests: whatever is published in `r` from
+ * now on also counts as a publication of `leader`, whose group it joins. Before submit. */
+void request_wake_with(struct request *r, struct request *leader);
+/* How often anything was published in the group so far, to be read before looking at its members.
+ */
+uint32_t request_group_publications(struct request *leader);
+/* Sleeps until that number is no longer `seen`, or `timeout_ms` passed. */
+void request_group_wait(struct request *leader, uint32_t seen, int32_t timeout_ms);
 /* Connection side: sleeps until there are more than `seen_tokens` output tokens, the request has
  * finished, or `timeout_ms` passed (false then). 0 only looks; below 0: no time limit. */
 bool request_wait(struct request *r, int32_t seen_tokens, int32_t timeout_ms);

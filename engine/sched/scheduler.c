@@ -133,6 +133,7 @@ bool scheduler_has_work(const struct scheduler *s)
 
 /* --- events and ends ---------------------------------------------------------------------------*/
 
+/* The event that will tell of this sequence, brought up to date. */
 static struct scheduler_event *pending_event(struct scheduler *s, int32_t index)
 {
     struct sequence *seq = &s->slab.slots[index];
@@ -154,7 +155,6 @@ static void finish(struct scheduler *s, int32_t index, enum finish_reason reason
     struct sequence *seq = &s->slab.slots[index];
     struct scheduler_event *event = pending_event(s, index);
     event->reason = reason;
-    event->started |= seq->status == SEQUENCE_WAITING;
     s->num_final_events++;
     /* Something that came since the last step may be ended before the next. */
     seq->request->finished_ns =
@@ -175,7 +175,8 @@ static bool finish_if_unwanted(struct scheduler *s, int32_t index)
     const struct sequence *seq = &s->slab.slots[index];
     struct request *r = seq->request;
     if (atomic_load_explicit(&r->cancelled, memory_order_relaxed)) {
-        finish(s, index, FINISH_ABORT);
+        bool stopped = atomic_load_explicit(&r->stopped, memory_order_relaxed);
+        finish(s, index, stopped ? FINISH_STOP : FINISH_ABORT);
         return true;
     }
     if (r->deadline_ns == 0 || s->now_ns < r->deadline_ns)
@@ -293,7 +294,6 @@ static void start(struct scheduler *s, int32_t index, const struct kv_cache_hit 
     } else {
         seq->request->scheduled_ns = s->now_ns;
         seq->request->num_cached_tokens = hit->num_tokens;
-        pending_event(s, index)->started = true;
         if (kv_cache_manager_looks_up(s->kv, seq)) {
             s->totals.prefix_cache_queries += (uint64_t)seq->num_tokens;
             s->totals.prefix_cache_hits += (uint64_t)hit->num_tokens;
@@ -361,9 +361,7 @@ static void append_token(struct scheduler *s, int32_t i, const struct step_outpu
         r->first_token_ns = s->now_ns;
     r->token_ids[seq->num_tokens++] = output->sampled_ids[i];
     s->totals.num_generation_tokens++;
-    pending_event(s, index)->token_interval_ns =
-        s->now_ns > seq->last_token_ns ? s->now_ns - seq->last_token_ns : 1;
-    seq->last_token_ns = s->now_ns;
+    pending_event(s, index);
     int32_t stop_token_id = -1;
     enum finish_reason reason = sequence_check_stop(seq, s->config.max_model_len, &stop_token_id);
     if (reason == FINISH_STOP)
