@@ -147,17 +147,6 @@ void metrics_observe(struct metric_histogram *h, double value)
         continue;
 }
 
-void metrics_token(struct metrics *m, int32_t num_output_tokens, uint64_t interval_ns)
-{
-    double seconds = (double)interval_ns * 1e-9;
-    if (num_output_tokens == 1) {
-        metrics_observe(&m->time_to_first_token, seconds);
-        return;
-    }
-    metrics_observe(&m->time_per_output_token, seconds);
-    metrics_observe(&m->inter_token_latency, seconds);
-}
-
 /* 0 where the clock says that the end came first. */
 static double span(uint64_t start_ns, uint64_t end_ns)
 {
@@ -177,20 +166,16 @@ void metrics_request_finished(struct metrics *m, const struct request *r)
     if (r->scheduled_ns == 0)
         return;
     metrics_observe(&m->request_queue_time, span(r->arrival_ns, r->scheduled_ns));
-    metrics_observe(&m->request_inference_time, span(r->scheduled_ns, r->finished_ns));
     if (r->first_token_ns == 0)
         return;
-    double decode = span(r->first_token_ns, r->finished_ns);
+    /* An aborted request may end long after its last token. */
+    uint64_t last_ns = r->last_token_ns ? r->last_token_ns : r->finished_ns;
+    double decode = span(r->first_token_ns, last_ns);
+    metrics_observe(&m->request_inference_time, span(r->scheduled_ns, last_ns));
     metrics_observe(&m->request_prefill_time, span(r->scheduled_ns, r->first_token_ns));
     metrics_observe(&m->request_decode_time, decode);
     if (num_output_tokens > 1)
         metrics_observe(&m->request_time_per_output_token, decode / (num_output_tokens - 1));
-}
-
-void metrics_choices_finished(struct metrics *m, int32_t n, int32_t longest_output_tokens)
-{
-    metrics_observe(&m->request_params_n, n);
-    metrics_observe(&m->request_max_num_generation_tokens, longest_output_tokens);
 }
 
 /* --- text --------------------------------------------------------------------------------------*/

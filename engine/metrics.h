@@ -43,15 +43,9 @@ static inline void metrics_count(_Atomic uint64_t *counter, uint64_t amount)
     atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
 }
 void metrics_observe(struct metric_histogram *h, double value);
-/* A request has a new token, `interval_ns` after the one before, or after its arrival where it is
- * the first: time_to_first_token or the latencies between tokens. See scheduler_event. */
-void metrics_token(struct metrics *m, int32_t num_output_tokens, uint64_t interval_ns);
 /* A request has ended: request_success and the histograms of lengths and times that are known only
  * then. Called once per request, after its finished_ns and num_output_tokens are set. */
 void metrics_request_finished(struct metrics *m, const struct request *r);
-/* All `n` choices of one client's request have ended: request_params_n and, from the longest of
- * them, request_max_num_generation_tokens. Called by whoever made the choices. */
-void metrics_choices_finished(struct metrics *m, int32_t n, int32_t longest_output_tokens);
 /* Prometheus text format 0.0.4: every row of metrics.def, request_success, cache_config_info, and
  * what is known of the process. */
 void metrics_render(const struct metrics *m, struct buf *out);

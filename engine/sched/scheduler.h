@@ -32,9 +32,6 @@ struct scheduler_event {
     struct request *request;
     int32_t num_output_tokens;
     enum finish_reason reason;
-    bool started; /* it has begun to run, or ended without: it waits no longer. Set in one event */
-    /* Since the token before, or since arrival for the first one; 0: there is no new token. */
-    uint64_t token_interval_ns;
 };
 
 struct scheduler_stats {
@@ -62,7 +59,8 @@ bool scheduler_has_work(const struct scheduler *s);
  * 0 when nothing can run. Sets request->scheduled_ns and num_cached_tokens at a first start.
  *
  * Running sequences are checked for that every step, waiting ones in turn, SCHEDULER_SWEEP of them
- * per step, and whenever they come to the front. A cancelled sequence ends with FINISH_ABORT. One
+ * per step, and whenever they come to the front. A cancelled sequence ends with FINISH_ABORT, or
+ * with FINISH_STOP where the connection has found a stop string (request->stopped). One
  * past its deadline has STATUS_TIMEOUT in request->error and ends with FINISH_ERROR where it has no
  * output yet (the client can still be given an error), else with FINISH_ABORT (its stream ends). */
 enum { SCHEDULER_SWEEP = 128 };

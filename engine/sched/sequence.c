@@ -32,7 +32,6 @@ int32_t sequence_slab_take(struct sequence_slab *slab, struct request *r)
                                             .request = r,
                                             .num_tokens = r->num_prompt_tokens,
                                             .table = -1,
-                                            .last_token_ns = r->arrival_ns,
                                             .prev = SEQUENCE_NONE,
                                             .next = SEQUENCE_NONE };
     return index;

@@ -29,10 +29,9 @@ struct sequence {
     int32_t num_keyed_blocks; /* of them hashed: registered, or found by their hash */
     struct hash128 last_hash; /* of the last keyed block, or the root */
     /* Bookkeeping of the scheduler: */
-    uint64_t last_token_ns; /* when the latest token came; arrival before the first */
-    uint64_t event_epoch;   /* the epoch in which `event` counts */
-    int32_t event;          /* index of its pending event */
-    int32_t prev, next;     /* in the waiting list; next also in the slab's list of free slots */
+    uint64_t event_epoch; /* the epoch in which `event` counts */
+    int32_t event;        /* index of its pending event */
+    int32_t prev, next;   /* in the waiting list; next also in the slab's list of free slots */
 };
 
 static inline int32_t sequence_num_output_tokens(const struct sequence *seq)
