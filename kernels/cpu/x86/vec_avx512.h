@@ -31,10 +31,10 @@ static inline vf vf_zero(void)
 {
     return _mm512_setzero_ps();
 }
-/* The lanes [0, n); all of them from 16 on. */
+/* The lanes [0, n); all of them from 16 on, none from 0 down. */
 static inline vm vm_first(int32_t n)
 {
-    return n >= 16 ? (vm)0xffff : (vm)((1u << n) - 1u);
+    return n >= 16 ? (vm)0xffff : n <= 0 ? 0 : (vm)((1u << n) - 1u);
 }
 static inline vm vm_and_not(vm a, vm not_b)
 {
