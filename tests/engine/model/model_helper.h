@@ -1,0 +1,213 @@
+/* model_helper.h - drives a decoder without the engine: one block table per sequence, contiguous
+ * blocks, greedy choice on the host. Include after cmocka.h. */
+#ifndef INFERD_TESTS_ENGINE_MODEL_MODEL_HELPER_H
+#define INFERD_TESTS_ENGINE_MODEL_MODEL_HELPER_H
+
+#include "engine/model/checkpoint.h"
+#include "engine/model/decoder.h"
+#include "engine/model/kv_cache_spec.h"
+#include "kernels/backend.h"
+#include "kernels/comm.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    RIG_BLOCK_SIZE = 16,
+    RIG_MAX_SEQS = 4,
+    RIG_MAX_TOKENS = 512, /* of one step */
+    RIG_MAX_LEN = 512,    /* of one sequence */
+    RIG_BLOCKS = RIG_MAX_LEN / RIG_BLOCK_SIZE
+};
+
+/* A loaded model with an empty KV cache for RIG_MAX_SEQS sequences. */
+struct rig {
+    struct model *model;
+    struct device *device;
+    struct comm *comm;
+    struct weights *weights;
+    struct decoder *decoder;
+    struct buffer kv_memory;
+    struct kv_layer *kv;
+    int32_t computed[RIG_MAX_SEQS]; /* tokens of each sequence in the cache */
+};
+
+/* One sequence's share of a step. */
+struct rig_span {
+    int32_t seq;
+    const int32_t *ids;
+    int32_t count;
+};
+
+static inline bool file_exists(const char *path)
+{
+    return access(path, R_OK) == 0;
+}
+
+static inline void rig_fail(const char *what, const struct status *st)
+{
+    fprintf(stderr, "%s: %s\n", what, st->message);
+    fail();
+}
+
+static inline void rig_open_kv(struct rig *r, enum dtype dtype)
+{
+    struct status st;
+    const struct decoder_desc *desc = &r->model->desc;
+    struct kv_cache_spec spec = kv_cache_spec_make(desc, dtype);
+    /* One block too many: sequence 0 begins at block 1, so that an unset table entry shows. */
+    int32_t num_blocks = RIG_MAX_SEQS * RIG_BLOCKS + 1;
+    size_t one = (size_t)num_blocks * kv_cache_layer_block_bytes(&spec, RIG_BLOCK_SIZE);
+    if (!r->device->backend->alloc(r->device, &r->kv_memory,
+                                   2 * one * (size_t)desc->num_hidden_layers, MEMORY_DEVICE, &st))
+        rig_fail("KV cache", &st);
+    r->kv = calloc((size_t)desc->num_hidden_layers, sizeof *r->kv);
+    for (int32_t i = 0; i < desc->num_hidden_layers; i++)
+        r->kv[i] = (struct kv_layer){ .k = (char *)r->kv_memory.data + 2 * (size_t)i * one,
+                                      .v = (char *)r->kv_memory.data + (2 * (size_t)i + 1) * one,
+                                      .dtype = dtype,
+                                      .num_blocks = num_blocks,
+                                      .block_size = RIG_BLOCK_SIZE,
+                                      .num_kv_heads = desc->num_key_value_heads,
+                                      .head_dim = desc->head_dim };
+}
+
+static inline void rig_open(struct rig *r, const char *path, const char *load_format,
+                            const char *dtype, const char *isa)
+{
+    struct status st;
+    struct model_options mo = { path, load_format, dtype };
+    struct device_options dev = { .num_threads = 2, .isa = isa };
+    memset(r, 0, sizeof *r);
+    if (!model_open(&mo, &r->model, &st))
+        rig_fail(path, &st);
+    if (!backend_cpu.open(&r->device, &dev, &st))
+        rig_fail("device", &st);
+    r->comm = comm_self_open();
+    struct decoder_limits limits = { RIG_MAX_TOKENS, RIG_MAX_TOKENS };
+    struct workspace_desc ws = { .max_num_seqs = RIG_MAX_SEQS,
+                                 .max_model_len = RIG_MAX_LEN,
+                                 .block_size = RIG_BLOCK_SIZE };
+    decoder_workspace(&r->model->desc, &limits, &ws);
+    if (!decoder_check_ops(&r->model->desc, &backend_cpu, &st) ||
+        !backend_cpu.reserve_workspace(r->device, &ws, &st) ||
+        !weights_load(r->model, r->device, r->comm, NULL, NULL, &r->weights, &st))
+        rig_fail(path, &st);
+    rig_open_kv(r, r->model->weight_format->dtype);
+    if (!decoder_new(&r->model->desc, r->weights, r->device, r->comm, &limits, r->kv, &r->decoder,
+                     &st))
+        rig_fail("decoder", &st);
+}
+
+static inline void rig_close(struct rig *r)
+{
+    decoder_free(r->decoder);
+    backend_cpu.free(r->device, &r->kv_memory);
+    free(r->kv);
+    weights_free(r->weights, r->device);
+    r->comm->close(r->comm);
+    backend_cpu.close(r->device);
+    model_close(r->model);
+}
+
+static inline void rig_reset(struct rig *r)
+{
+    memset(r->computed, 0, sizeof r->computed);
+}
+
+/* Runs one step over the spans; returns the logits of all their tokens, [sum of counts, vocab]. */
+static inline const struct tensor *rig_step(struct rig *r, const struct rig_span *spans,
+                                            int32_t num_spans)
+{
+    static int32_t ids[RIG_MAX_TOKENS], positions[RIG_MAX_TOKENS], slots[RIG_MAX_TOKENS];
+    static int32_t rows[RIG_MAX_TOKENS], tables[RIG_MAX_SEQS * RIG_BLOCKS];
+    static int32_t starts[RIG_MAX_SEQS + 1], lens[RIG_MAX_SEQS];
+    int32_t n = 0, max_query = 0, max_seq = 0;
+    for (int32_t s = 0; s < num_spans; s++) {
+        int32_t seq = spans[s].seq, first_block = 1 + seq * RIG_BLOCKS;
+        starts[s] = n;
+        for (int32_t b = 0; b < RIG_BLOCKS; b++)
+            tables[s * RIG_BLOCKS + b] = first_block + b;
+        for (int32_t i = 0; i < spans[s].count; i++, n++) {
+            assert_true(n < RIG_MAX_TOKENS && r->computed[seq] < RIG_MAX_LEN);
+            ids[n] = spans[s].ids[i];
+            positions[n] = r->computed[seq]++;
+            slots[n] = first_block * RIG_BLOCK_SIZE + positions[n];
+            rows[n] = n;
+        }
+        lens[s] = r->computed[seq];
+        max_query = spans[s].count > max_query ? spans[s].count : max_query;
+        max_seq = lens[s] > max_seq ? lens[s] : max_seq;
+    }
+    starts[num_spans] = n;
+    struct forward_batch batch = { n, ids, positions,
+                                   { .num_seqs = num_spans,
+                                     .num_tokens = n,
+                                     .max_query_len = max_query,
+                                     .max_seq_len = max_seq,
+                                     .query_start_loc = starts,
+                                     .seq_lens = lens,
+                                     .block_tables = tables,
+                                     .block_table_stride = RIG_BLOCKS,
+                                     .slot_mapping = slots } };
+    struct status st;
+    decoder_forward(r->decoder, &batch);
+    const struct tensor *logits = decoder_logits(r->decoder, rows, n);
+    if (!r->device->backend->sync(r->device, &st))
+        rig_fail("step", &st);
+    return logits;
+}
+
+static inline const float *logits_row(const struct tensor *logits, int32_t row)
+{
+    return (const float *)logits->data + (int64_t)row * logits->stride;
+}
+
+static inline int32_t argmax(const float *x, int32_t n)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
+/* Continues sequence `seq`, whose last logits are `logits`, greedily. */
+static inline void rig_greedy(struct rig *r, int32_t seq, const float *logits, int32_t *out,
+                              int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        out[i] = argmax(logits, r->model->desc.vocab_size);
+        if (i + 1 < count) {
+            struct rig_span span = { seq, &out[i], 1 };
+            logits = logits_row(rig_step(r, &span, 1), 0);
+        }
+    }
+}
+
+/* --- JSON goldens --- */
+
+static inline json_t *load_json(const char *path)
+{
+    json_error_t error;
+    json_t *root = json_load_file(path, 0, &error);
+    if (!root)
+        fprintf(stderr, "%s: %s\n", path, error.text);
+    assert_non_null(root);
+    return root;
+}
+
+static inline int32_t json_ints(const json_t *array, int32_t *out, int32_t max)
+{
+    int32_t n = (int32_t)json_array_size(array);
+    assert_true(n <= max);
+    for (int32_t i = 0; i < n; i++)
+        out[i] = (int32_t)json_integer_value(json_array_get(array, (size_t)i));
+    return n;
+}
+
+#endif
