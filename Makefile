@@ -169,15 +169,21 @@ sample: $(BUILD)/tests/config/write_sample
 	$< > config/inferd.json
 
 # --- install -------------------------------------------------------------------------------------
+# A configuration that is there already stays as it is.
+SYSCONFDIR ?= /etc
 DOCS := $(wildcard README.md LICENSE CONTRIBUTING.md)
+conf := $(DESTDIR)$(SYSCONFDIR)/inferd
+share := $(DESTDIR)$(PREFIX)/share/doc/inferd
+units := $(DESTDIR)$(PREFIX)/lib/systemd/system
 install: all
 	install -D -m 755 $(BUILD)/inferd $(DESTDIR)$(PREFIX)/bin/inferd
-	install -D -m 644 config/inferd.json $(DESTDIR)$(PREFIX)/share/inferd/inferd.json
-	install -D -m 644 systemd/inferd.env $(DESTDIR)$(PREFIX)/share/inferd/inferd.env
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/inferd
-	sed 's,/usr/bin/inferd,$(PREFIX)/bin/inferd,' systemd/inferd.service \
-	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/inferd.service
-	install -m 644 $(DOCS) $(DESTDIR)$(PREFIX)/share/doc/inferd
+	install -d $(conf) $(share) $(units)
+	test -e $(conf)/inferd.json || install -m 644 config/inferd.json $(conf)/inferd.json
+	test -e $(conf)/inferd.env || install -m 600 systemd/inferd.env $(conf)/inferd.env
+	install -m 644 $(DOCS) config/inferd.json systemd/inferd.env $(share)
+	sed -e 's,/usr/bin/inferd,$(PREFIX)/bin/inferd,' -e 's,/usr/share/doc,$(PREFIX)/share/doc,' \
+	    -e 's,/etc/inferd,$(SYSCONFDIR)/inferd,' systemd/inferd.service > $(units)/inferd.service
+	chmod 644 $(units)/inferd.service
 check-install: all
 	@tests/deploy/check_install.sh $(BUILD)
 

@@ -41,8 +41,14 @@ nccl.h            kernels/cuda/
 cmocka.h          tests/
 '
 
-find base config engine kernels server tests -type f \
-    \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' \) 2>/dev/null |
+folders=()
+for folder in base config engine kernels server tests; do
+    [ ! -d "$folder" ] || folders+=("$folder")
+done
+[ ${#folders[@]} -gt 0 ] || { echo "layering: found no sources here" && exit 1; }
+
+find "${folders[@]}" -type f \
+    \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' \) |
     sort | xargs grep -nHE '^[[:space:]]*#[[:space:]]*include' /dev/null |
     awk -v rooms="$rooms" -v libraries="$libraries" '
     # True when `path` is what `rule` allows: a file, "room/" or "room/*.h".
