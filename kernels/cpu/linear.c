@@ -59,6 +59,17 @@ const struct linear_kernel linear_kernels[] = {
     BF16("bf16_scalar", CPU_ISA_SCALAR, linear_run_bf16_scalar),
     F32("f32_scalar", CPU_ISA_SCALAR, linear_run_f32_scalar),
     F16("f16_scalar", CPU_ISA_SCALAR, linear_run_f16_scalar),
+#if defined(__x86_64__)
+    BF16("bf16_avx2", CPU_ISA_AVX2, linear_run_bf16_avx2),
+    F32("f32_avx2", CPU_ISA_AVX2, linear_run_f32_avx2),
+    F16("f16_avx2", CPU_ISA_AVX2, linear_run_f16_avx2),
+    BF16("bf16_avx512", CPU_ISA_AVX512, linear_run_bf16_avx512),
+    F32("f32_avx512", CPU_ISA_AVX512, linear_run_f32_avx512),
+    F16("f16_avx512", CPU_ISA_AVX512, linear_run_f16_avx512),
+    { "bf16_avx512bf16", CPU_ISA_AVX512_BF16, DTYPE_BF16, LINEAR_INPUT_BF16,
+      linear_convert_bf16_avx512bf16, linear_run_bf16_avx512bf16, linear_pack_pairs,
+      linear_unpack_row_pairs },
+#endif
     { .name = NULL },
 };
 

@@ -78,6 +78,7 @@ void linear_run_bf16_avx512(const struct linear_block *b);
 void linear_run_f32_avx512(const struct linear_block *b);
 void linear_run_f16_avx512(const struct linear_block *b);
 void linear_run_bf16_avx512bf16(const struct linear_block *b);
+void linear_convert_bf16_avx512bf16(void *dst, const float *src, int32_t count);
 #endif
 
 #endif
