@@ -122,7 +122,7 @@ run-unit-tests: $(TESTS)
 # Everything, with what is installed: unit tests, then pytest against $(BUILD)/inferd.
 check:
 	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests venv
-	@BUILD=$(BUILD) VENV=$(VENV) tests/run_all.sh $(TESTS)
+	@BUILD=$(BUILD) VENV=$(VENV) SAN=$(SAN) JOBS=$(JOBS) tests/run_all.sh $(TESTS)
 
 venv: $(VENV)/.done
 $(VENV)/.done: tests/requirements.txt
