@@ -174,7 +174,7 @@ static bool finish_if_unwanted(struct scheduler *s, int32_t index)
 {
     const struct sequence *seq = &s->slab.slots[index];
     struct request *r = seq->request;
-    if (atomic_load_explicit(&r->cancelled, memory_order_relaxed)) {
+    if (request_cancelled(r)) {
         bool stopped = atomic_load_explicit(&r->stopped, memory_order_relaxed);
         finish(s, index, stopped ? FINISH_STOP : FINISH_ABORT);
         return true;
