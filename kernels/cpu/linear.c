@@ -28,14 +28,17 @@ static void convert_f32(void *dst, const float *src, int32_t count)
     memcpy(dst, src, (size_t)count * sizeof *src);
 }
 
+/* The rounding of bf16_from_f32, its result kept as float32. */
 static void convert_bf16_as_f32(void *dst, const float *src, int32_t count)
 {
-    enum { PIECE = 256 };
-    uint16_t rounded[PIECE];
-    for (int32_t i = 0; i < count; i += PIECE) {
-        size_t n = (size_t)(count - i < PIECE ? count - i : PIECE);
-        dtype_convert(rounded, DTYPE_BF16, src + i, DTYPE_F32, n);
-        dtype_convert((float *)dst + i, DTYPE_F32, rounded, DTYPE_BF16, n);
+    float *out = dst;
+    for (int32_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, src + i, sizeof bits);
+        uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+        rounded = (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : rounded;
+        rounded &= 0xffff0000u;
+        memcpy(out + i, &rounded, sizeof rounded);
     }
 }
 
