@@ -1,7 +1,9 @@
-/* http.c - libmicrohttpd behind struct exchange: threads, limits, bodies, streams, vanished clients.
+/* http.c - libmicrohttpd behind struct exchange: threads, limits, bodies, streams, vanished
+ * clients.
  *
  * The library looks at its inactivity timeout only between callbacks and would count the time an
- * answer takes to compute as silence of the client; so the timeout is off while a callback works. */
+ * answer takes to compute as silence of the client; so the timeout is off while a callback works.
+ */
 #include "server/http.h"
 #include "server/api_error.h"
 #include "server/http_socket.h"
@@ -185,7 +187,8 @@ static void *run_reaper(void *arg)
     return NULL;
 }
 
-/* --- one exchange ------------------------------------------------------------------------------ */
+/* --- one exchange ------------------------------------------------------------------------------
+ */
 
 static void set_timeout(struct exchange *x, unsigned seconds)
 {
@@ -305,7 +308,8 @@ bool exchange_gone(struct exchange *x)
     return x->gone;
 }
 
-/* --- answers ------------------------------------------------------------------------------------ */
+/* --- answers ------------------------------------------------------------------------------------
+ */
 
 static ssize_t read_stream(void *cls, uint64_t position, char *out, size_t max)
 {
@@ -374,7 +378,8 @@ static size_t announced_bytes(const struct exchange *x)
 static void refuse_size(struct exchange *x)
 {
     struct status st;
-    status_set(&st, STATUS_TOO_LARGE, "the request body is larger than %zu bytes (--max-body-bytes)",
+    status_set(&st, STATUS_TOO_LARGE,
+               "the request body is larger than %zu bytes (--max-body-bytes)",
                x->server->options.max_body_bytes);
     api_error_respond(x, &st);
 }
@@ -503,7 +508,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **slot,
     exchange_free(x);
 }
 
-/* --- start and stop ----------------------------------------------------------------------------- */
+/* --- start and stop -----------------------------------------------------------------------------
+ */
 
 static void log_library(void *cls, const char *format, va_list args)
 {

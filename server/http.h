@@ -43,11 +43,11 @@ struct exchange_header {
 
 /* The connection thread's alone. What the callbacks may read and write: */
 struct exchange {
-    struct arena arena;   /* freed with the exchange */
-    const char *method;   /* "POST" */
-    const char *path;     /* decoded, without the query */
-    char id[48];          /* the client's X-Request-Id where that is plain, else a drawn one */
-    const char *body;     /* NUL-terminated; empty while `screen` runs */
+    struct arena arena; /* freed with the exchange */
+    const char *method; /* "POST" */
+    const char *path;   /* decoded, without the query */
+    char id[48];        /* the client's X-Request-Id where that is plain, else a drawn one */
+    const char *body;   /* NUL-terminated; empty while `screen` runs */
     size_t body_len;
     uint64_t arrival_ns;
     void *app; /* http_options.app */
@@ -73,7 +73,8 @@ struct http_options {
     int32_t max_connections;
     size_t max_body_bytes;
     double idle_timeout_s; /* a connection that sends or takes nothing for this long is closed */
-    /* May answer; then `handle` is not called and a body of any size is not waited for. NULL: none */
+    /* May answer; then `handle` is not called and a body of any size is not waited for. NULL: none
+     */
     void (*screen)(struct exchange *x);
     void (*handle)(struct exchange *x);    /* must answer */
     void (*completed)(struct exchange *x); /* may be NULL */

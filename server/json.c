@@ -332,12 +332,17 @@ static void put_quoted(struct buf *out, const char *text, size_t len)
     buf_append_char(out, '"');
 }
 
-void json_key(struct json_writer *w, const char *key)
+void json_put_key_text(struct json_writer *w, const char *key, size_t len)
 {
     before_value(w);
-    put_quoted(w->out, key, strlen(key));
+    put_quoted(w->out, key, len);
     buf_append_char(w->out, ':');
     w->comma = false;
+}
+
+void json_key(struct json_writer *w, const char *key)
+{
+    json_put_key_text(w, key, strlen(key));
 }
 
 void json_put_text(struct json_writer *w, const char *text, size_t len)

@@ -41,10 +41,9 @@ struct json_range {
 };
 bool json_read_float(const struct json_node *n, const struct json_range *range, double *out,
                      struct status *st);
-/* The text belongs to the JSON value and may hold NUL characters when `len` is asked for; with `len`
- * NULL such a text is refused. */
-bool json_read_string(const struct json_node *n, const char **text, size_t *len,
-                      struct status *st);
+/* The text belongs to the JSON value and may hold NUL characters when `len` is asked for; with
+ * `len` NULL such a text is refused. */
+bool json_read_string(const struct json_node *n, const char **text, size_t *len, struct status *st);
 /* Checks the type and the size; *len is left alone where the value is absent. */
 bool json_read_array(const struct json_node *n, size_t max_len, size_t *len, struct status *st);
 bool json_check_object(const struct json_node *n, struct status *st);
@@ -66,6 +65,7 @@ void json_close_object(struct json_writer *w);
 void json_open_array(struct json_writer *w);
 void json_close_array(struct json_writer *w);
 void json_key(struct json_writer *w, const char *key);
+void json_put_key_text(struct json_writer *w, const char *key, size_t len);
 /* Any bytes: what is not UTF-8 leaves as U+FFFD. NULL text is written as null. */
 void json_put_text(struct json_writer *w, const char *text, size_t len);
 void json_put_string(struct json_writer *w, const char *text);
