@@ -146,6 +146,31 @@ static void test_owner_waits_for_slow_tasks(void **state)
     }
 }
 
+static void record_slowly(void *arg, int32_t task, int32_t thread)
+{
+    struct timespec pause = { 0, 1000000 };
+    nanosleep(&pause, NULL);
+    record_task(arg, task, thread);
+}
+
+/* After an idle time the workers sleep; a job must wake every one of them. */
+static void test_a_job_wakes_the_sleepers(void **state)
+{
+    (void)state;
+    enum { SIZE = 4, TASKS = 100 };
+    struct thread_pool *p = open_pool(SIZE, false);
+    for (int i = 0; i < 3; i++) {
+        struct timespec pause = { 0, 20000000 };
+        nanosleep(&pause, NULL);
+        memset(&record, 0, sizeof record);
+        record.size = SIZE;
+        thread_pool_run(p, TASKS, record_slowly, &record);
+        for (int t = 0; t < SIZE; t++)
+            assert_true(record.by_thread[t] > 0);
+    }
+    thread_pool_close(p);
+}
+
 static void empty_task(void *arg, int32_t task, int32_t thread)
 {
     (void)arg;
@@ -175,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_refuses_absurd_sizes),
         cmocka_unit_test(test_survives_idle_times),
         cmocka_unit_test(test_owner_waits_for_slow_tasks),
+        cmocka_unit_test(test_a_job_wakes_the_sleepers),
         cmocka_unit_test(test_prints_latency),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
