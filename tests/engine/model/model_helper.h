@@ -76,8 +76,9 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
                                       .head_dim = desc->head_dim };
 }
 
-static inline void rig_open(struct rig *r, const char *path, const char *load_format,
-                            const char *dtype, const char *isa)
+/* `kv_dtype` NULL: that of the weights. */
+static inline void rig_open_with_kv(struct rig *r, const char *path, const char *load_format,
+                                    const char *dtype, const char *isa, const char *kv_dtype)
 {
     struct status st;
     struct model_options mo = { path, load_format, dtype };
@@ -97,10 +98,18 @@ static inline void rig_open(struct rig *r, const char *path, const char *load_fo
         !backend_cpu.reserve_workspace(r->device, &ws, &st) ||
         !weights_load(r->model, r->device, r->comm, NULL, NULL, &r->weights, &st))
         rig_fail(path, &st);
-    rig_open_kv(r, r->model->weight_format->dtype);
+    enum dtype kv = r->model->weight_format->dtype;
+    assert_true(!kv_dtype || dtype_parse(kv_dtype, &kv));
+    rig_open_kv(r, kv);
     if (!decoder_new(&r->model->desc, r->weights, r->device, r->comm, &limits, r->kv, &r->decoder,
                      &st))
         rig_fail("decoder", &st);
+}
+
+static inline void rig_open(struct rig *r, const char *path, const char *load_format,
+                            const char *dtype, const char *isa)
+{
+    rig_open_with_kv(r, path, load_format, dtype, isa, NULL);
 }
 
 static inline void rig_close(struct rig *r)
@@ -144,7 +153,9 @@ static inline const struct tensor *rig_step(struct rig *r, const struct rig_span
         max_seq = lens[s] > max_seq ? lens[s] : max_seq;
     }
     starts[num_spans] = n;
-    struct forward_batch batch = { n, ids, positions,
+    struct forward_batch batch = { n,
+                                   ids,
+                                   positions,
                                    { .num_seqs = num_spans,
                                      .num_tokens = n,
                                      .max_query_len = max_query,
@@ -187,6 +198,29 @@ static inline void rig_greedy(struct rig *r, int32_t seq, const float *logits, i
             logits = logits_row(rig_step(r, &span, 1), 0);
         }
     }
+}
+
+/* --- tiny checkpoints --- */
+
+/* Makes one in a new temporary directory, with make_tiny.py's arguments `options`. False where
+ * there is no python3. Remove it with remove_dir. */
+static inline bool make_tiny(char dir[64], const char *options)
+{
+    char command[512];
+    if (system("python3 -c '' 2>/dev/null") != 0)
+        return false;
+    strcpy(dir, "/tmp/inferd-tiny-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(command, sizeof command, "python3 tests/fixtures/make_tiny.py %s %s", dir, options);
+    assert_int_equal(system(command), 0);
+    return true;
+}
+
+static inline void remove_dir(const char *dir)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    assert_int_equal(system(command), 0);
 }
 
 /* --- JSON goldens --- */
