@@ -168,7 +168,7 @@ static size_t input_bytes(enum linear_input input)
     return input == LINEAR_INPUT_BF16 ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Elements of a converted row: an odd number of cache lines in either width. */
+/* Elements of a converted row: whole cache lines, and never a power of two of them. */
 static int64_t input_stride(int32_t in_features)
 {
     return ((int64_t)in_features + 63) / 64 * 64 + ROW_PADDING;
