@@ -180,7 +180,8 @@ bool kv_cache_manager_check(const struct kv_cache_manager *m, const struct seque
     for (int32_t i = 0; ok && i < slab->num_touched; i++) {
         const struct sequence *seq = &slab->slots[i];
         if (seq->status != SEQUENCE_RUNNING) {
-            if (seq->status != SEQUENCE_FREE && (seq->table >= 0 || seq->num_blocks != 0))
+            if (seq->status != SEQUENCE_FREE &&
+                (seq->table >= 0 || seq->num_blocks != 0 || seq->num_computed_tokens != 0))
                 ok = status_set(st, STATUS_INTERNAL, "sequence %d waits and holds blocks", i);
             continue;
         }

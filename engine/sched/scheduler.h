@@ -63,7 +63,7 @@ bool scheduler_has_work(const struct scheduler *s);
  * with FINISH_STOP where the connection has found a stop string (request->stopped). One
  * past its deadline has STATUS_TIMEOUT in request->error and ends with FINISH_ERROR where it has no
  * output yet (the client can still be given an error), else with FINISH_ABORT (its stream ends). */
-enum { SCHEDULER_SWEEP = 128 };
+enum { SCHEDULER_SWEEP = 512 };
 void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step);
 /* Books the outcome of the step that schedule filled last: appends tokens and logprobs to the
  * requests, advances counts, finishes sequences (stop checks in vLLM's order: length, EOS, stop

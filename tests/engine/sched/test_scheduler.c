@@ -435,7 +435,7 @@ static void test_cancel_and_deadline(void **state)
 static void test_waiting_are_swept(void **state)
 {
     (void)state;
-    enum { WAITING = 10 * SCHEDULER_SWEEP };
+    enum { WAITING = 4 * SCHEDULER_SWEEP };
     struct rig rig;
     struct scheduler_config config = small_config();
     config.max_num_seqs = 1;
@@ -456,6 +456,60 @@ static void test_waiting_are_swept(void **state)
     assert_int_equal(scheduler_room(rig.s), WAITING / 2 + 1);
     for (int32_t i = 0; i < WAITING; i++)
         request_unref(r[i]);
+    rig_close(&rig);
+}
+
+/* One that comes to the front of the line cancelled is dropped then, swept or not. */
+static void test_cancelled_at_the_front(void **state)
+{
+    (void)state;
+    enum { WAITING = SCHEDULER_SWEEP + 2 };
+    struct rig rig;
+    struct scheduler_config config = small_config();
+    config.max_waiting = WAITING;
+    rig_open(&rig, config);
+    struct request *r[WAITING];
+    for (int32_t i = 0; i < WAITING; i++)
+        r[i] = add(&rig, 100, 1, 2);
+    for (int32_t i = 0; i < WAITING; i++)
+        if (i != WAITING - 2)
+            request_cancel(r[i]);
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 1);
+    assert_planned(&rig, 0, r[WAITING - 2], 0, 1);
+    request_cancel(r[WAITING - 2]);
+    update(&rig, 50);
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 0);
+    assert_int_equal(publish(&rig), WAITING);
+    for (int32_t i = 0; i < WAITING; i++) {
+        assert_int_equal(request_finish_reason(r[i]), FINISH_ABORT);
+        request_unref(r[i]);
+    }
+    rig_close(&rig);
+}
+
+/* That one in front did not fit says nothing about the next, even if it takes the same slot. */
+static void test_next_in_line_is_tried_anew(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct scheduler_config config = small_config();
+    config.num_blocks = 4;
+    rig_open(&rig, config);
+    struct request *a = add(&rig, 100, 9, 2), *large = add(&rig, 200, 5, 1);
+    turn(&rig, 50);
+    assert_int_equal(rig.step.num_seqs, 1);
+    request_cancel(large);
+    schedule(&rig);
+    struct request *small = add(&rig, 300, 4, 1);
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 2);
+    assert_planned(&rig, 1, small, 0, 4);
+    publish(&rig);
+    request_unref(a);
+    request_unref(large);
+    request_unref(small);
     rig_close(&rig);
 }
 
@@ -525,8 +579,8 @@ static void test_fits(void **state)
     assert_non_null(strstr(st.message, "KV cache holds 20 tokens"));
 }
 
-/* The figure: decode steps of `num_seqs` sequences, each schedule and update. */
-static void bench(int32_t num_seqs)
+/* The figure: decode steps of `num_seqs` sequences, each schedule and update, while others wait. */
+static void bench(int32_t num_seqs, int32_t num_waiting)
 {
     enum { PROMPT = 512, OUTPUT = 512 };
     struct rig rig;
@@ -545,23 +599,28 @@ static void bench(int32_t num_seqs)
     turn(&rig, 50);
     publish(&rig);
     double prefill_us = clock_seconds_between(start_ns, clock_now_ns()) * 1e6;
+    for (int32_t i = 0; i < num_waiting; i++)
+        request_unref(add(&rig, 10000 * i + 1, PROMPT, 1));
     start_ns = clock_now_ns();
     int32_t num_steps = 0;
-    for (; scheduler_has_work(rig.s); num_steps++) {
+    for (; num_steps < OUTPUT - 1; num_steps++) {
         turn(&rig, 50);
         publish(&rig);
     }
     double us = clock_seconds_between(start_ns, clock_now_ns()) * 1e6 / num_steps;
-    printf("%4d sequences: %.1f us per decode step (%.0f ns per sequence), first step %.0f us\n",
-           num_seqs, us, us * 1e3 / num_seqs, prefill_us);
+    printf("%4d sequences, %4d waiting: %.1f us per decode step (%.0f ns per sequence), "
+           "first step %.0f us\n",
+           num_seqs, num_waiting, us, us * 1e3 / num_seqs, prefill_us);
     rig_close(&rig);
 }
 
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--bench")) {
-        bench(128);
-        bench(1024);
+        bench(128, 0);
+        bench(1024, 0);
+        bench(128, 4096);
+        bench(1024, 4096);
         return 0;
     }
     const struct CMUnitTest tests[] = {
@@ -577,6 +636,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_cancel_and_deadline),
         cmocka_unit_test(test_waiting_are_swept),
+        cmocka_unit_test(test_cancelled_at_the_front),
+        cmocka_unit_test(test_next_in_line_is_tried_anew),
         cmocka_unit_test(test_abort_all),
         cmocka_unit_test(test_untaken_events),
         cmocka_unit_test(test_fits),
