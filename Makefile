@@ -113,7 +113,7 @@ test:
 .SECONDEXPANSION:
 $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(LIBS) -lcmocka $(LDLIBS)
+	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
 
 unit-tests: $(TESTS)
 run-unit-tests: $(TESTS)

@@ -97,6 +97,7 @@ static void size_cache(struct bench *b)
     blocks = one_request > blocks ? one_request : blocks;
     if (c->num_gpu_blocks_override == 0 && c->kv_cache_memory_bytes == 0)
         c->num_gpu_blocks_override = blocks < INT32_MAX ? blocks : INT32_MAX;
+    c->log_stats = false; /* its lines would mix with the table */
 }
 
 static bool plan_measurements(struct bench *b, struct status *st)
@@ -267,27 +268,38 @@ static double weight_gb_per_second(const struct bench *b, const struct bench_res
     return bytes * b->output_len / r->seconds * 1e-9;
 }
 
+/* Three digits and a unit: "1.24 G". */
+static void append_scaled(struct buf *out, double value)
+{
+    static const char units[][3] = { " ", " k", " M", " G", " T" };
+    size_t i = 0;
+    for (; value >= 999.5 && i + 1 < sizeof(units) / sizeof(units[0]); i++)
+        value /= 1000;
+    buf_printf(out, "%.3g%s", value, units[i]);
+}
+
 static void describe_table(const struct bench *b, struct buf *out)
 {
     const struct engine_info *info = engine_info(b->engine);
-    buf_printf(out, "model    %s (%s, %.3f billion parameters, %s)\n", info->model_path,
-               info->architecture, (double)info->num_parameters * 1e-9, info->dtype);
-    buf_printf(out, "device   %s\n", info->device);
-    buf_printf(out, "weights  %.3f GB read per decode step; best of %d\n\n",
-               (double)info->decode_weight_bytes * 1e-9, b->repeat);
-    buf_printf(out, "%-34s %10s %12s\n", "prefill, one request", "tok/s", "time");
+    char title[80];
+    buf_printf(out, "model    %s (%s, ", info->model_path, info->architecture);
+    append_scaled(out, (double)info->num_parameters);
+    buf_printf(out, " parameters, %s)\ndevice   %s\nweights  ", info->dtype, info->device);
+    append_scaled(out, (double)info->decode_weight_bytes);
+    buf_printf(out, "B read per decode step; best of %d\n\n", b->repeat);
+    buf_printf(out, "%-30s%12s%14s\n", "prefill, one request", "tok/s", "time");
     for (int32_t i = 0; i < b->num_input_lens; i++) {
         const struct bench_result *r = &b->prefill[i];
-        buf_printf(out, "  %6d tokens %31.1f %9.1f ms\n", r->size, r->tokens_per_second,
+        buf_printf(out, "  %8d tokens             %12.1f%11.1f ms\n", r->size, r->tokens_per_second,
                    r->seconds * 1e3);
     }
-    char title[80];
     snprintf(title, sizeof(title), "decode, %d tokens after %d", b->output_len, b->context_len);
-    buf_printf(out, "\n%-34s %10s %12s %14s\n", title, "tok/s", "per step", "weights");
+    buf_printf(out, "\n%-30s%12s%14s%16s\n", title, "tok/s", "per step", "weights");
     for (int32_t i = 0; i < b->num_batch_sizes; i++) {
         const struct bench_result *r = &b->decode[i];
-        buf_printf(out, "  batch %6d %32.1f %9.2f ms %9.1f GB/s\n", r->size, r->tokens_per_second,
-                   r->seconds * 1e3 / b->output_len, weight_gb_per_second(b, r));
+        buf_printf(out, "  batch %8d              %12.1f%11.2f ms%11.1f GB/s\n", r->size,
+                   r->tokens_per_second, r->seconds * 1e3 / b->output_len,
+                   weight_gb_per_second(b, r));
     }
 }
 
