@@ -105,7 +105,7 @@ static bool make_choices(struct generation *g, struct status *st)
     size_t total = 0;
     for (int32_t i = 0; i < g->input.num_prompts; i++) {
         const struct prompt *p = &g->input.prompts[i];
-        int32_t max_tokens;
+        int32_t max_tokens = 0;
         if (!resolve_max_tokens(g, p, &max_tokens, st) ||
             !check_memory(request_bytes(p->num_ids, max_tokens, &params->sampling), params->n,
                           &total, st))
