@@ -62,14 +62,17 @@ static const struct metric_row {
 /* vLLM's build_1_2_5_buckets: 1, 2, 5 times the powers of ten, up to the largest not over `max`. */
 static int32_t fill_lengths(double *bounds, int32_t max)
 {
-    static const double steps[] = { 1, 2, 5 };
+    static const int32_t steps[] = { 1, 2, 5 };
     int32_t n = 0;
-    for (double power = 1; n < METRIC_MAX_BUCKETS; power *= 10)
+    int64_t power = 1;
+    while (n + COUNT_OF(steps) <= METRIC_MAX_BUCKETS) {
         for (int32_t i = 0; i < COUNT_OF(steps); i++) {
             if (steps[i] * power > max)
                 return n;
-            bounds[n++] = steps[i] * power;
+            bounds[n++] = (double)(steps[i] * power);
         }
+        power *= 10;
+    }
     return n;
 }
 
@@ -329,7 +332,8 @@ static void render_process_files(struct buf *out)
     if (dir) {
         /* ".", ".." and the descriptor of this listing do not count. */
         int32_t count = -3;
-        while (readdir(dir))
+        /* Safe: no other thread reads this stream. */
+        while (readdir(dir)) /* cppcheck-suppress readdirCalled */
             count++;
         closedir(dir);
         render_process_value(out, "process_open_fds", "Number of open file descriptors.", "gauge",

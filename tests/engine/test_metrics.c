@@ -242,8 +242,8 @@ static void test_every_line_has_the_form(void **state)
     struct metrics *m = metrics_new("tiny", 100);
     metrics_observe(&m->time_to_first_token, 1.0 / 3);
     char *text = render(m);
-    char family[128] = "";
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+    char family[128] = "", *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         char name[128], kind[16];
         if (sscanf(line, "# HELP %127s", name) == 1) {
             snprintf(family, sizeof family, "%s", name);

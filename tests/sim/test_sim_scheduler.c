@@ -534,9 +534,11 @@ static void check_answers(struct sim *sim)
                     "request %d: token %d", id, i);
             for (int32_t k = 0; k <= r->params.num_logprobs; k++) {
                 struct token_logprob expected = logprob_of(alone.folds[i], k);
+                const struct token_logprob *got =
+                    &r->logprobs[i * (1 + r->params.num_logprobs) + k];
                 REQUIRE(sim,
-                        !memcmp(&r->logprobs[i * (1 + r->params.num_logprobs) + k], &expected,
-                                sizeof expected),
+                        got->token_id == expected.token_id && got->rank == expected.rank &&
+                            got->logprob == expected.logprob,
                         "request %d: log-probability %d of token %d", id, k, i);
             }
         }
