@@ -1,0 +1,87 @@
+/* jinja_env.c - limits are checked here, in one place. */
+#include "engine/text/jinja_env.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void jinja_env_init(struct jinja_env *e, size_t max_bytes, uint64_t max_steps, int32_t max_depth,
+                    struct status *st)
+{
+    memset(e, 0, sizeof *e);
+    arena_init(&e->arena);
+    e->max_bytes = max_bytes;
+    e->steps_left = max_steps;
+    e->max_depth = max_depth;
+    e->st = st;
+    e->stack_base = (uintptr_t)__builtin_frame_address(0);
+}
+
+void jinja_env_free(struct jinja_env *e)
+{
+    arena_free(&e->arena);
+}
+
+void *jinja_alloc(struct jinja_env *e, size_t size)
+{
+    if (size > e->max_bytes || e->arena.used_bytes > e->max_bytes - size)
+        jinja_fail(e, "the template needs more than its limit of %zu bytes of memory",
+                   e->max_bytes);
+    return arena_alloc(&e->arena, size);
+}
+
+void *jinja_array(struct jinja_env *e, size_t count, size_t size)
+{
+    if (size && count > e->max_bytes / size)
+        jinja_fail(e, "the template needs more than its limit of %zu bytes of memory",
+                   e->max_bytes);
+    return jinja_alloc(e, count * size);
+}
+
+_Noreturn void jinja_fail(struct jinja_env *e, const char *format, ...)
+{
+    char text[sizeof e->st->message];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (n >= (int)sizeof text - 32) { /* a cut must not split a character, nor hide the line */
+        size_t end = sizeof text - 32;
+        while (end > 0 && ((unsigned char)text[end] & 0xC0) == 0x80)
+            end--;
+        memcpy(text + end, "...", 4);
+    }
+    if (e->line > 0)
+        status_set(e->st, STATUS_INVALID, "%s (template line %d)", text, e->line);
+    else
+        status_set(e->st, STATUS_INVALID, "%s", text);
+    longjmp(e->exit, 1);
+}
+
+_Noreturn void jinja_fail_verbatim(struct jinja_env *e, const char *message, size_t len)
+{
+    size_t end = len;
+    if (end > sizeof e->st->message - 1) {
+        end = sizeof e->st->message - 1;
+        while (end > 0 && ((unsigned char)message[end] & 0xC0) == 0x80)
+            end--;
+    }
+    status_set(e->st, STATUS_INVALID, "%.*s", (int)end, message);
+    longjmp(e->exit, 1);
+}
+
+void jinja_charge(struct jinja_env *e, uint64_t steps)
+{
+    if (steps > e->steps_left)
+        jinja_fail(e, "the template does not finish within its limit of steps");
+    e->steps_left -= steps;
+}
+
+void jinja_enter(struct jinja_env *e)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t used = here < e->stack_base ? e->stack_base - here : here - e->stack_base;
+    if (e->depth >= e->max_depth || used > JINJA_MAX_STACK_BYTES)
+        jinja_fail(e, "maximum recursion depth exceeded");
+    e->depth++;
+}

@@ -1,0 +1,292 @@
+/* jinja_unicode.c - one-character mappings come from utf8proc; what it cannot say is tabled here.
+ */
+#include "engine/text/jinja_unicode.h"
+
+#include <utf8proc.h>
+
+/* Characters whose upper or title case is several characters (SpecialCasing.txt, Unicode 15). */
+static const struct special_case {
+    uint32_t from;
+    uint32_t upper[3], title[3];
+} special_cases[] = {
+    { 0x00DF, { 0x53, 0x53, 0 }, { 0x53, 0x73, 0 } },
+    { 0x0149, { 0x2BC, 0x4E, 0 }, { 0x2BC, 0x4E, 0 } },
+    { 0x01F0, { 0x4A, 0x30C, 0 }, { 0x4A, 0x30C, 0 } },
+    { 0x0390, { 0x399, 0x308, 0x301 }, { 0x399, 0x308, 0x301 } },
+    { 0x03B0, { 0x3A5, 0x308, 0x301 }, { 0x3A5, 0x308, 0x301 } },
+    { 0x0587, { 0x535, 0x552, 0 }, { 0x535, 0x582, 0 } },
+    { 0x1E96, { 0x48, 0x331, 0 }, { 0x48, 0x331, 0 } },
+    { 0x1E97, { 0x54, 0x308, 0 }, { 0x54, 0x308, 0 } },
+    { 0x1E98, { 0x57, 0x30A, 0 }, { 0x57, 0x30A, 0 } },
+    { 0x1E99, { 0x59, 0x30A, 0 }, { 0x59, 0x30A, 0 } },
+    { 0x1E9A, { 0x41, 0x2BE, 0 }, { 0x41, 0x2BE, 0 } },
+    { 0x1F50, { 0x3A5, 0x313, 0 }, { 0x3A5, 0x313, 0 } },
+    { 0x1F52, { 0x3A5, 0x313, 0x300 }, { 0x3A5, 0x313, 0x300 } },
+    { 0x1F54, { 0x3A5, 0x313, 0x301 }, { 0x3A5, 0x313, 0x301 } },
+    { 0x1F56, { 0x3A5, 0x313, 0x342 }, { 0x3A5, 0x313, 0x342 } },
+    { 0x1F80, { 0x1F08, 0x399, 0 }, { 0x1F88, 0, 0 } },
+    { 0x1F81, { 0x1F09, 0x399, 0 }, { 0x1F89, 0, 0 } },
+    { 0x1F82, { 0x1F0A, 0x399, 0 }, { 0x1F8A, 0, 0 } },
+    { 0x1F83, { 0x1F0B, 0x399, 0 }, { 0x1F8B, 0, 0 } },
+    { 0x1F84, { 0x1F0C, 0x399, 0 }, { 0x1F8C, 0, 0 } },
+    { 0x1F85, { 0x1F0D, 0x399, 0 }, { 0x1F8D, 0, 0 } },
+    { 0x1F86, { 0x1F0E, 0x399, 0 }, { 0x1F8E, 0, 0 } },
+    { 0x1F87, { 0x1F0F, 0x399, 0 }, { 0x1F8F, 0, 0 } },
+    { 0x1F88, { 0x1F08, 0x399, 0 }, { 0x1F88, 0, 0 } },
+    { 0x1F89, { 0x1F09, 0x399, 0 }, { 0x1F89, 0, 0 } },
+    { 0x1F8A, { 0x1F0A, 0x399, 0 }, { 0x1F8A, 0, 0 } },
+    { 0x1F8B, { 0x1F0B, 0x399, 0 }, { 0x1F8B, 0, 0 } },
+    { 0x1F8C, { 0x1F0C, 0x399, 0 }, { 0x1F8C, 0, 0 } },
+    { 0x1F8D, { 0x1F0D, 0x399, 0 }, { 0x1F8D, 0, 0 } },
+    { 0x1F8E, { 0x1F0E, 0x399, 0 }, { 0x1F8E, 0, 0 } },
+    { 0x1F8F, { 0x1F0F, 0x399, 0 }, { 0x1F8F, 0, 0 } },
+    { 0x1F90, { 0x1F28, 0x399, 0 }, { 0x1F98, 0, 0 } },
+    { 0x1F91, { 0x1F29, 0x399, 0 }, { 0x1F99, 0, 0 } },
+    { 0x1F92, { 0x1F2A, 0x399, 0 }, { 0x1F9A, 0, 0 } },
+    { 0x1F93, { 0x1F2B, 0x399, 0 }, { 0x1F9B, 0, 0 } },
+    { 0x1F94, { 0x1F2C, 0x399, 0 }, { 0x1F9C, 0, 0 } },
+    { 0x1F95, { 0x1F2D, 0x399, 0 }, { 0x1F9D, 0, 0 } },
+    { 0x1F96, { 0x1F2E, 0x399, 0 }, { 0x1F9E, 0, 0 } },
+    { 0x1F97, { 0x1F2F, 0x399, 0 }, { 0x1F9F, 0, 0 } },
+    { 0x1F98, { 0x1F28, 0x399, 0 }, { 0x1F98, 0, 0 } },
+    { 0x1F99, { 0x1F29, 0x399, 0 }, { 0x1F99, 0, 0 } },
+    { 0x1F9A, { 0x1F2A, 0x399, 0 }, { 0x1F9A, 0, 0 } },
+    { 0x1F9B, { 0x1F2B, 0x399, 0 }, { 0x1F9B, 0, 0 } },
+    { 0x1F9C, { 0x1F2C, 0x399, 0 }, { 0x1F9C, 0, 0 } },
+    { 0x1F9D, { 0x1F2D, 0x399, 0 }, { 0x1F9D, 0, 0 } },
+    { 0x1F9E, { 0x1F2E, 0x399, 0 }, { 0x1F9E, 0, 0 } },
+    { 0x1F9F, { 0x1F2F, 0x399, 0 }, { 0x1F9F, 0, 0 } },
+    { 0x1FA0, { 0x1F68, 0x399, 0 }, { 0x1FA8, 0, 0 } },
+    { 0x1FA1, { 0x1F69, 0x399, 0 }, { 0x1FA9, 0, 0 } },
+    { 0x1FA2, { 0x1F6A, 0x399, 0 }, { 0x1FAA, 0, 0 } },
+    { 0x1FA3, { 0x1F6B, 0x399, 0 }, { 0x1FAB, 0, 0 } },
+    { 0x1FA4, { 0x1F6C, 0x399, 0 }, { 0x1FAC, 0, 0 } },
+    { 0x1FA5, { 0x1F6D, 0x399, 0 }, { 0x1FAD, 0, 0 } },
+    { 0x1FA6, { 0x1F6E, 0x399, 0 }, { 0x1FAE, 0, 0 } },
+    { 0x1FA7, { 0x1F6F, 0x399, 0 }, { 0x1FAF, 0, 0 } },
+    { 0x1FA8, { 0x1F68, 0x399, 0 }, { 0x1FA8, 0, 0 } },
+    { 0x1FA9, { 0x1F69, 0x399, 0 }, { 0x1FA9, 0, 0 } },
+    { 0x1FAA, { 0x1F6A, 0x399, 0 }, { 0x1FAA, 0, 0 } },
+    { 0x1FAB, { 0x1F6B, 0x399, 0 }, { 0x1FAB, 0, 0 } },
+    { 0x1FAC, { 0x1F6C, 0x399, 0 }, { 0x1FAC, 0, 0 } },
+    { 0x1FAD, { 0x1F6D, 0x399, 0 }, { 0x1FAD, 0, 0 } },
+    { 0x1FAE, { 0x1F6E, 0x399, 0 }, { 0x1FAE, 0, 0 } },
+    { 0x1FAF, { 0x1F6F, 0x399, 0 }, { 0x1FAF, 0, 0 } },
+    { 0x1FB2, { 0x1FBA, 0x399, 0 }, { 0x1FBA, 0x345, 0 } },
+    { 0x1FB3, { 0x391, 0x399, 0 }, { 0x1FBC, 0, 0 } },
+    { 0x1FB4, { 0x386, 0x399, 0 }, { 0x386, 0x345, 0 } },
+    { 0x1FB6, { 0x391, 0x342, 0 }, { 0x391, 0x342, 0 } },
+    { 0x1FB7, { 0x391, 0x342, 0x399 }, { 0x391, 0x342, 0x345 } },
+    { 0x1FBC, { 0x391, 0x399, 0 }, { 0x1FBC, 0, 0 } },
+    { 0x1FC2, { 0x1FCA, 0x399, 0 }, { 0x1FCA, 0x345, 0 } },
+    { 0x1FC3, { 0x397, 0x399, 0 }, { 0x1FCC, 0, 0 } },
+    { 0x1FC4, { 0x389, 0x399, 0 }, { 0x389, 0x345, 0 } },
+    { 0x1FC6, { 0x397, 0x342, 0 }, { 0x397, 0x342, 0 } },
+    { 0x1FC7, { 0x397, 0x342, 0x399 }, { 0x397, 0x342, 0x345 } },
+    { 0x1FCC, { 0x397, 0x399, 0 }, { 0x1FCC, 0, 0 } },
+    { 0x1FD2, { 0x399, 0x308, 0x300 }, { 0x399, 0x308, 0x300 } },
+    { 0x1FD3, { 0x399, 0x308, 0x301 }, { 0x399, 0x308, 0x301 } },
+    { 0x1FD6, { 0x399, 0x342, 0 }, { 0x399, 0x342, 0 } },
+    { 0x1FD7, { 0x399, 0x308, 0x342 }, { 0x399, 0x308, 0x342 } },
+    { 0x1FE2, { 0x3A5, 0x308, 0x300 }, { 0x3A5, 0x308, 0x300 } },
+    { 0x1FE3, { 0x3A5, 0x308, 0x301 }, { 0x3A5, 0x308, 0x301 } },
+    { 0x1FE4, { 0x3A1, 0x313, 0 }, { 0x3A1, 0x313, 0 } },
+    { 0x1FE6, { 0x3A5, 0x342, 0 }, { 0x3A5, 0x342, 0 } },
+    { 0x1FE7, { 0x3A5, 0x308, 0x342 }, { 0x3A5, 0x308, 0x342 } },
+    { 0x1FF2, { 0x1FFA, 0x399, 0 }, { 0x1FFA, 0x345, 0 } },
+    { 0x1FF3, { 0x3A9, 0x399, 0 }, { 0x1FFC, 0, 0 } },
+    { 0x1FF4, { 0x38F, 0x399, 0 }, { 0x38F, 0x345, 0 } },
+    { 0x1FF6, { 0x3A9, 0x342, 0 }, { 0x3A9, 0x342, 0 } },
+    { 0x1FF7, { 0x3A9, 0x342, 0x399 }, { 0x3A9, 0x342, 0x345 } },
+    { 0x1FFC, { 0x3A9, 0x399, 0 }, { 0x1FFC, 0, 0 } },
+    { 0xFB00, { 0x46, 0x46, 0 }, { 0x46, 0x66, 0 } },
+    { 0xFB01, { 0x46, 0x49, 0 }, { 0x46, 0x69, 0 } },
+    { 0xFB02, { 0x46, 0x4C, 0 }, { 0x46, 0x6C, 0 } },
+    { 0xFB03, { 0x46, 0x46, 0x49 }, { 0x46, 0x66, 0x69 } },
+    { 0xFB04, { 0x46, 0x46, 0x4C }, { 0x46, 0x66, 0x6C } },
+    { 0xFB05, { 0x53, 0x54, 0 }, { 0x53, 0x74, 0 } },
+    { 0xFB06, { 0x53, 0x54, 0 }, { 0x53, 0x74, 0 } },
+    { 0xFB13, { 0x544, 0x546, 0 }, { 0x544, 0x576, 0 } },
+    { 0xFB14, { 0x544, 0x535, 0 }, { 0x544, 0x565, 0 } },
+    { 0xFB15, { 0x544, 0x53B, 0 }, { 0x544, 0x56B, 0 } },
+    { 0xFB16, { 0x54E, 0x546, 0 }, { 0x54E, 0x576, 0 } },
+    { 0xFB17, { 0x544, 0x53D, 0 }, { 0x544, 0x56D, 0 } },
+};
+
+/* Digits that are not decimal digits: Numeric_Type=Digit outside of category Nd. */
+static const uint32_t other_digits[][2] = {
+    { 0xB2, 0xB3 },       { 0xB9, 0xB9 },       { 0x1369, 0x1371 },   { 0x19DA, 0x19DA },
+    { 0x2070, 0x2070 },   { 0x2074, 0x2079 },   { 0x2080, 0x2089 },   { 0x2460, 0x2468 },
+    { 0x2474, 0x247C },   { 0x2488, 0x2490 },   { 0x24EA, 0x24EA },   { 0x24F5, 0x24FD },
+    { 0x24FF, 0x24FF },   { 0x2776, 0x277E },   { 0x2780, 0x2788 },   { 0x278A, 0x2792 },
+    { 0x10A40, 0x10A43 }, { 0x10E60, 0x10E68 }, { 0x11052, 0x1105A }, { 0x1F100, 0x1F10A },
+};
+
+static utf8proc_category_t category(uint32_t c)
+{
+    return utf8proc_category((utf8proc_int32_t)c);
+}
+
+static const struct special_case *find_special(uint32_t c)
+{
+    size_t low = 0, high = sizeof special_cases / sizeof special_cases[0];
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (special_cases[middle].from == c)
+            return &special_cases[middle];
+        if (special_cases[middle].from < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+static int copy_case(const uint32_t from[3], uint32_t out[3])
+{
+    int n = 0;
+    while (n < 3 && from[n]) {
+        out[n] = from[n];
+        n++;
+    }
+    return n;
+}
+
+int unicode_upper(uint32_t c, uint32_t out[3])
+{
+    const struct special_case *s = c < 0x80 ? NULL : find_special(c);
+    if (s)
+        return copy_case(s->upper, out);
+    out[0] = (uint32_t)utf8proc_toupper((utf8proc_int32_t)c);
+    return 1;
+}
+
+int unicode_title(uint32_t c, uint32_t out[3])
+{
+    const struct special_case *s = c < 0x80 ? NULL : find_special(c);
+    if (s)
+        return copy_case(s->title, out);
+    out[0] = (uint32_t)utf8proc_totitle((utf8proc_int32_t)c);
+    return 1;
+}
+
+int unicode_lower(uint32_t c, uint32_t out[3])
+{
+    if (c == 0x130) { /* capital I with dot */
+        out[0] = 'i';
+        out[1] = 0x307;
+        return 2;
+    }
+    out[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+    return 1;
+}
+
+bool unicode_is_space(uint32_t c)
+{
+    return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+bool unicode_is_line_break(uint32_t c)
+{
+    return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
+           c == 0x2029;
+}
+
+bool unicode_is_alpha(uint32_t c)
+{
+    switch (category(c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool unicode_is_decimal(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_ND;
+}
+
+bool unicode_is_digit(uint32_t c)
+{
+    for (size_t i = 0; c > 0x7F && i < sizeof other_digits / sizeof other_digits[0]; i++)
+        if (c >= other_digits[i][0] && c <= other_digits[i][1])
+            return true;
+    return unicode_is_decimal(c);
+}
+
+/* Ideographs that mean a number are left out: utf8proc carries no numeric values. */
+bool unicode_is_numeric(uint32_t c)
+{
+    utf8proc_category_t k = category(c);
+    return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
+}
+
+bool unicode_is_alnum(uint32_t c)
+{
+    return unicode_is_alpha(c) || unicode_is_numeric(c);
+}
+
+bool unicode_is_upper(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_LU || (c >= 0x2160 && c <= 0x216F) ||
+           (c >= 0x24B6 && c <= 0x24CF);
+}
+
+bool unicode_is_title(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_LT;
+}
+
+bool unicode_is_lower(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_LL || c == 0xAA || c == 0xBA ||
+           (c >= 0x2170 && c <= 0x217F) || (c >= 0x24D0 && c <= 0x24E9);
+}
+
+bool unicode_is_printable(uint32_t c)
+{
+    switch (category(c)) {
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+        return false;
+    case UTF8PROC_CATEGORY_ZS:
+        return c == ' ';
+    default:
+        return true;
+    }
+}
+
+bool unicode_is_word(uint32_t c)
+{
+    return c == '_' || unicode_is_alnum(c);
+}
+
+bool unicode_is_identifier(uint32_t c, bool first)
+{
+    if (c < 0x80)
+        return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+               (!first && c >= '0' && c <= '9');
+    switch (category(c)) {
+    case UTF8PROC_CATEGORY_NL:
+        return true;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_PC:
+        return !first;
+    default:
+        return unicode_is_alpha(c);
+    }
+}
