@@ -114,12 +114,13 @@ static void *map(size_t bytes)
     if (slack == 0)
         return raw;
     size_t before = (HUGE_PAGE_BYTES - (uintptr_t)raw % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+    char *start = raw + before;
     if (before > 0)
-        munmap(raw, before);
+        munmap(start - before, before);
     if (slack > before)
-        munmap(raw + before + bytes, slack - before);
-    (void)madvise(raw + before, bytes, MADV_HUGEPAGE); /* speed only */
-    return raw + before;
+        munmap(start + bytes, slack - before);
+    (void)madvise(start, bytes, MADV_HUGEPAGE); /* speed only */
+    return start;
 }
 
 static bool cpu_alloc(struct device *d, struct buffer *out, size_t size_bytes,

@@ -47,11 +47,11 @@ static inline __attribute__((always_inline)) void store_row(const struct tile *t
 }
 
 /* One step along in_features for 8 outputs. */
-static inline __m256 load_weights(const char *w, const enum dtype weights)
+static inline __m256 load_weights(const void *w, const enum dtype weights)
 {
     if (weights == DTYPE_F32)
-        return _mm256_load_ps((const float *)w);
-    return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)w));
+        return _mm256_load_ps(w);
+    return _mm256_cvtph_ps(_mm_load_si128(w));
 }
 
 static inline __attribute__((always_inline)) void run_tile(const struct tile *t, const int rows,
