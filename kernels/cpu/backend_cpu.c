@@ -113,14 +113,16 @@ static void *map(size_t bytes)
         return NULL;
     if (slack == 0)
         return raw;
-    size_t before = (HUGE_PAGE_BYTES - (uintptr_t)raw % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
-    char *start = raw + before;
-    if (before > 0)
-        munmap(start - before, before);
-    if (slack > before)
-        munmap(start + bytes, slack - before);
-    (void)madvise(start, bytes, MADV_HUGEPAGE); /* speed only */
-    return start;
+    /* What is before the first huge page and behind the last goes back. */
+    uintptr_t begin = (uintptr_t)raw;
+    uintptr_t start = (begin + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    uintptr_t end = start + bytes, limit = begin + bytes + slack;
+    if (start > begin)
+        munmap((void *)begin, start - begin);
+    if (limit > end)
+        munmap((void *)end, limit - end);
+    (void)madvise((void *)start, bytes, MADV_HUGEPAGE); /* speed only */
+    return (void *)start;
 }
 
 static bool cpu_alloc(struct device *d, struct buffer *out, size_t size_bytes,
@@ -244,7 +246,7 @@ static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc 
 
 const struct backend backend_cpu = {
     .name = "cpu",
-    .caps = BACKEND_HOST_MEMORY,
+    .caps = BACKEND_HOST_MEMORY | BACKEND_F16_KV_FOR_BF16,
     .open = cpu_open,
     .close = cpu_close,
     .memory_info = cpu_memory,
