@@ -126,13 +126,26 @@ static void devices_down(void *context)
 
 /* --- memory plan --- */
 
+static bool choose_kv_cache_dtype(const struct engine *e, enum dtype *out, struct status *st)
+{
+    const char *asked = e->config->kv_cache_dtype;
+    if (strcmp(asked, "auto") != 0)
+        return dtype_parse(asked, out) ||
+               status_set(st, STATUS_INVALID, "--kv-cache-dtype %s: unknown", asked);
+    *out = e->model->weight_format->dtype;
+    if (*out == DTYPE_BF16 &&
+        (e->executor.workers[0].device->backend->caps & BACKEND_F16_KV_FOR_BF16))
+        *out = DTYPE_F16;
+    return true;
+}
+
 static bool plan_up(void *context, struct status *st)
 {
     struct engine *e = context;
     const struct config *c = e->config;
-    enum dtype kv_dtype = e->model->weight_format->dtype;
-    if (strcmp(c->kv_cache_dtype, "auto") != 0 && !dtype_parse(c->kv_cache_dtype, &kv_dtype))
-        return status_set(st, STATUS_INVALID, "--kv-cache-dtype %s: unknown", c->kv_cache_dtype);
+    enum dtype kv_dtype;
+    if (!choose_kv_cache_dtype(e, &kv_dtype, st))
+        return false;
     struct memory_plan_options options = {
         .memory_utilization = c->gpu_memory_utilization,
         .kv_cache_memory_bytes = c->kv_cache_memory_bytes,

@@ -23,6 +23,19 @@ static void store(char *at, size_t index, const void *elements, int32_t i, size_
         memcpy(at + index * 4, (const uint32_t *)elements + i, 4);
 }
 
+/* float16 keeps three more bits than bfloat16 but ends at 65504: what lies beyond is held there,
+ * since an infinity would turn into NaN in the softmax. */
+static void convert_piece(uint32_t *out, enum dtype dtype, const float *in, int32_t count)
+{
+    float held[PIECE];
+    if (dtype == DTYPE_F16) {
+        for (int32_t i = 0; i < count; i++)
+            held[i] = in[i] > 65504.0f ? 65504.0f : in[i] < -65504.0f ? -65504.0f : in[i];
+        in = held;
+    }
+    dtype_convert(out, dtype, in, DTYPE_F32, (size_t)count);
+}
+
 static void write_token(const struct cache_args *a, int32_t token, int32_t head)
 {
     const struct kv_layer *kv = a->kv;
@@ -38,10 +51,10 @@ static void write_token(const struct cache_args *a, int32_t token, int32_t head)
     assert(block < kv->num_blocks);
     for (int32_t begin = 0; begin < kv->head_dim; begin += PIECE) {
         int32_t left = kv->head_dim - begin, count = left < PIECE ? left : PIECE;
-        dtype_convert(piece, kv->dtype, k + begin, DTYPE_F32, (size_t)count);
+        convert_piece(piece, kv->dtype, k + begin, count);
         for (int32_t i = 0; i < count; i++)
             store(k_out, kv_k_index(kv, offset, begin + i), piece, i, size);
-        dtype_convert(piece, kv->dtype, v + begin, DTYPE_F32, (size_t)count);
+        convert_piece(piece, kv->dtype, v + begin, count);
         for (int32_t i = 0; i < count; i++)
             store(v_out, kv_v_index(kv, offset, begin + i), piece, i, size);
     }

@@ -3,6 +3,7 @@ import json
 import math
 import socket
 import struct
+import threading
 
 import openai
 import pytest
@@ -370,8 +371,22 @@ def test_deadline(start_server, model_dir):
 def test_queue_is_bounded(start_server, model_dir):
     server = start_server(model_dir, "--max-num-queued-reqs", "4", "--max-num-seqs", "1",
                           "--max-num-batched-tokens", "16")
-    error = bad(server, {"prompt": "Once", "n": 50, "temperature": 1, "max_tokens": 300}, 429)
-    assert error["message"]
+    bad(server, {"prompt": "Once", "n": 50, "temperature": 1, "max_tokens": 300}, 400)
+    replies = []
+
+    def ask():
+        body = {"prompt": "Once", "n": 4, "temperature": 1, "max_tokens": 400, "ignore_eos": True}
+        replies.append(server.request("POST", "/v1/completions", body))
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    statuses = sorted(r[0] for r in replies)
+    assert set(statuses) == {200, 429}, statuses
+    refused = next(r for r in replies if r[0] == 429)
+    assert json.loads(refused[2])["error"]["code"] == "rate_limit_exceeded"
     server.complete("Once", max_tokens=2)
 
 
