@@ -128,9 +128,8 @@ static bool has_key(const struct model_arch *arch, const char *key)
     return false;
 }
 
-/* The rows of `arch` and of those it is based on, but none that a row nearer to `arch` replaces. */
-static bool apply_rows(const struct model_arch *arch, const json_t *config,
-                       struct decoder_desc *desc, struct status *st)
+bool hf_config_apply(const struct model_arch *arch, const json_t *config, struct decoder_desc *desc,
+                     struct status *st)
 {
     for (const struct model_arch *a = arch; a; a = a->base) {
         for (const struct config_key *row = a->config; row && row->key; row++) {
@@ -287,7 +286,7 @@ bool hf_config_read(const json_t *config, struct decoder_desc *desc, struct hf_c
     memset(desc, 0, sizeof *desc);
     *out = (struct hf_config){ 0 };
     return find_arch(config, desc, &out->arch, st) && refuse_quantization(config, st) &&
-           apply_rows(out->arch, config, desc, st) && derive_heads(desc, st) &&
+           hf_config_apply(out->arch, config, desc, st) && derive_heads(desc, st) &&
            rope_desc_read(config, desc, st) && read_dtype(config, desc, &out->has_dtype, st) &&
            read_token_ids(config, desc, st);
 }

@@ -18,6 +18,11 @@ struct hf_config {
 bool hf_config_read(const json_t *config, struct decoder_desc *desc, struct hf_config *out,
                     struct status *st);
 
+/* Only the rows of `arch` and of those it is based on, but none that a row nearer to `arch`
+ * replaces; then its finish(), or else its base's. */
+bool hf_config_apply(const struct model_arch *arch, const json_t *config, struct decoder_desc *desc,
+                     struct status *st);
+
 /* `generation` is the parsed generation_config.json. Overwrites in `params` what the file gives
  * among vLLM's keys (temperature, top_k, top_p, min_p, repetition_penalty; do_sample is not looked
  * at, as vLLM does not), sets *max_new_tokens where it has one, and adds its EOS ids to `desc`. */

@@ -103,17 +103,24 @@ json_t *json_file_read(const char *dir, const char *name, size_t max_bytes, stru
     return root;
 }
 
+/* Takes what fits; -1 once it is full stops the dump of a large value. */
+static int show_piece(const char *piece, size_t len, void *arg)
+{
+    struct json_shown *out = arg;
+    size_t used = strlen(out->text), room = sizeof out->text - 1 - used;
+    memcpy(out->text + used, piece, len < room ? len : room);
+    return len <= room ? 0 : -1;
+}
+
 struct json_shown json_show(const json_t *value)
 {
-    struct json_shown out = { "(nothing)" };
+    struct json_shown out = { "" };
+    const size_t flags =
+        JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT | JSON_REAL_PRECISION(15);
     if (!value)
-        return out;
-    size_t room = sizeof out.text - 1;
-    size_t len =
-        json_dumpb(value, out.text, room, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT);
-    if (len > room) /* jansson tells the length it would need and leaves the buffer cut */
-        memcpy(out.text + room - 3, "...", 3);
-    out.text[len < room ? len : room] = '\0';
+        memcpy(out.text, "(nothing)", sizeof "(nothing)");
+    else if (json_dump_callback(value, show_piece, &out, flags) != 0)
+        memcpy(out.text + sizeof out.text - 4, "...", 4);
     keep_printable(out.text);
     return out;
 }
