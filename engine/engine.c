@@ -42,7 +42,6 @@ static void observe_tokens(struct engine *e, struct request *r, int32_t num_new,
     if (num_new <= 0)
         return;
     if (r->last_token_ns == 0) {
-        r->first_token_ns = now_ns;
         metrics_observe(&e->metrics->time_to_first_token,
                         clock_seconds_between(r->arrival_ns, now_ns));
     } else {
@@ -66,7 +65,6 @@ static void engine_publish(struct engine *e)
             request_publish(r, events[i].num_output_tokens, FINISH_NONE);
             continue;
         }
-        r->finished_ns = now_ns;
         if (r->scheduled_ns == 0)
             request_queue_started(e->queue, r);
         request_publish(r, events[i].num_output_tokens, events[i].reason);

@@ -165,11 +165,13 @@ static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq 
     b->any_logprobs |= p->num_logprobs >= 0;
 }
 
-/* Position p of a prompt gives the log-probability of the prompt's token p + 1. */
+/* Position p of a prompt gives the log-probability of the prompt's token p + 1. A sequence that has
+ * output already (it was preempted) had its prompt's values published: they are not written again,
+ * since the client may be reading them. */
 static void fill_prompt_rows(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
 {
     const struct request *r = q->request;
-    if (r->params.num_prompt_logprobs < 0)
+    if (r->params.num_prompt_logprobs < 0 || q->num_tokens > r->num_prompt_tokens)
         return;
     for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
         int32_t target = q->num_computed_tokens + i + 1;
