@@ -1,0 +1,208 @@
+/* test_batch.c - a step laid out as flat arrays, and its outputs spread back, on the CPU device. */
+#include "engine/exec/batch.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct device *device;
+static struct batch batch;
+static const struct batch_limits limits = {
+    .max_num_seqs = 4, .max_num_tokens = 32, .max_model_len = 64, .block_size = 4, .max_logprobs = 3
+};
+
+static int open_batch(void **state)
+{
+    (void)state;
+    struct status st;
+    struct device_options options = { .num_threads = 1, .isa = "scalar" };
+    if (!backend_cpu.open(&device, &options, &st) || !batch_open(&batch, &limits, device, &st)) {
+        print_error("%s\n", st.message);
+        return -1;
+    }
+    return 0;
+}
+
+static int close_batch(void **state)
+{
+    (void)state;
+    batch_close(&batch, device);
+    backend_cpu.close(device);
+    return 0;
+}
+
+static struct request *make_request(int32_t num_prompt, int32_t max_tokens, int32_t first_id,
+                                    const struct sampling_params *params)
+{
+    int32_t ids[64];
+    for (int32_t i = 0; i < num_prompt; i++)
+        ids[i] = first_id + i;
+    return request_new(ids, num_prompt, max_tokens, params, NULL, NULL);
+}
+
+static void test_layout(void **state)
+{
+    (void)state;
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    p.temperature = 0.5f;
+    p.top_k = -1;
+    struct request *a = make_request(10, 5, 100, &p), *b = make_request(7, 5, 200, &p);
+    a->seed = 77;
+    a->token_ids[10] = 150; /* one output so far */
+    const int32_t table_a[] = { 9, 3, 5 }, table_b[] = { 2, 8 };
+    struct step_seq seqs[] = {
+        { a, 11, 10, 1, table_a, 3, true }, /* a decode */
+        { b, 7, 2, 4, table_b, 2, false },  /* a chunk of a prompt, not its end */
+    };
+    struct step step = { 2, 5, seqs };
+    batch_fill(&batch, &step);
+
+    const int32_t ids[] = { 150, 202, 203, 204, 205 }, positions[] = { 10, 2, 3, 4, 5 };
+    const int32_t slots[] = { 5 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 8 * 4 + 0, 8 * 4 + 1 };
+    const int32_t starts[] = { 0, 1, 5 }, lens[] = { 11, 6 };
+    assert_memory_equal(batch.input_ids, ids, sizeof ids);
+    assert_memory_equal(batch.positions, positions, sizeof positions);
+    assert_memory_equal(batch.slot_mapping, slots, sizeof slots);
+    assert_memory_equal(batch.query_start_loc, starts, sizeof starts);
+    assert_memory_equal(batch.seq_lens, lens, sizeof lens);
+    assert_memory_equal(batch.block_tables, table_a, sizeof table_a);
+    assert_memory_equal(batch.block_tables + batch.block_table_stride, table_b, sizeof table_b);
+    assert_int_equal(batch.forward.num_tokens, 5);
+    assert_int_equal(batch.forward.attn.max_query_len, 4);
+    assert_int_equal(batch.forward.attn.max_seq_len, 11);
+
+    assert_int_equal(batch.num_sample_rows, 1);
+    assert_int_equal(batch.sample_rows[0], 0);
+    assert_int_equal(batch.sample_seq[0], 0);
+    assert_int_equal(batch.sampling.position[0], 1);
+    assert_int_equal(batch.sampling.seed[0], 77);
+    assert_int_equal(batch.sampling.top_k[0], 0);
+    assert_ptr_equal(batch.sampling.token_ids[0], a->token_ids);
+    assert_int_equal(batch.sampling.bias_start[1], 0);
+    assert_false(batch.any_logprobs);
+    assert_int_equal(batch.num_prompt_rows, 0);
+    request_unref(a);
+    request_unref(b);
+}
+
+static void test_bias_and_min_tokens(void **state)
+{
+    (void)state;
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    const int32_t bias_ids[] = { 4, 6 }, eos[] = { 2 }, stops[] = { 11, 12 };
+    const float bias[] = { 1.5f, -2.0f };
+    p.num_logit_bias = 2;
+    p.logit_bias_ids = bias_ids;
+    p.logit_bias_values = bias;
+    p.num_eos_token_ids = 1;
+    p.eos_token_ids = eos;
+    p.num_stop_token_ids = 2;
+    p.stop_token_ids = stops;
+    p.min_tokens = 1;
+    struct request *r = make_request(3, 5, 100, &p);
+    const int32_t table[] = { 1, 2 };
+    struct step_seq seqs[] = { { r, 3, 0, 3, table, 1, true }, { r, 4, 3, 1, table, 1, true } };
+    struct step step = { 2, 4, seqs };
+    batch_fill(&batch, &step);
+    const struct batch_sampling *s = &batch.sampling;
+    const int32_t starts[] = { 0, 5, 7 }, ids[] = { 4, 6, 2, 11, 12, 4, 6 };
+    assert_memory_equal(s->bias_start, starts, sizeof starts);
+    assert_memory_equal(s->bias_ids, ids, sizeof ids);
+    assert_true(s->bias_values[0] == 1.5f && s->bias_values[1] == -2.0f);
+    for (int i = 2; i < 5; i++)
+        assert_true(isinf(s->bias_values[i]) && s->bias_values[i] < 0);
+    request_unref(r);
+}
+
+static void test_prompt_logprobs_reach_the_request(void **state)
+{
+    (void)state;
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    p.num_prompt_logprobs = 2;
+    p.num_logprobs = 1;
+    struct request *r = make_request(6, 4, 100, &p);
+    const int32_t table[] = { 1, 2 };
+    struct step_seq seq = { r, 6, 2, 4, table, 2, true };
+    struct step step = { 1, 4, &seq };
+    batch_fill(&batch, &step);
+    /* Positions 2..5 predict 3..6; 6 is not of the prompt. */
+    assert_int_equal(batch.num_prompt_rows, 3);
+    for (int32_t i = 0; i < 3; i++) {
+        assert_int_equal(batch.prompt_rows[i], i);
+        assert_int_equal(batch.prompt_targets[i], 103 + i);
+        batch.prompt_logprobs.target_logprob[i] = -1.0f - (float)i;
+        batch.prompt_logprobs.target_rank[i] = 7;
+        for (int32_t k = 0; k < 2; k++) {
+            batch.prompt_logprobs.top_ids[i * 3 + k] = 10 * i + k;
+            batch.prompt_logprobs.top_logprobs[i * 3 + k] = -0.5f * (float)k;
+        }
+    }
+    batch.sampled_ids[0] = 42;
+    batch.logprobs.target_logprob[0] = -3.0f;
+    batch.logprobs.target_rank[0] = 5;
+    batch.logprobs.top_ids[0] = 41;
+    batch.logprobs.top_logprobs[0] = -0.25f;
+    int32_t sampled[4] = { 0 };
+    struct token_logprob logprobs[16] = { 0 };
+    struct step_output output = { .sampled_ids = sampled,
+                                  .logprobs = logprobs,
+                                  .logprobs_stride = 4 };
+    batch_collect(&batch, &step, &output);
+    assert_int_equal(sampled[0], 42);
+    assert_int_equal(logprobs[0].token_id, 42);
+    assert_int_equal(logprobs[0].rank, 5);
+    assert_int_equal(logprobs[1].token_id, 41);
+    const struct token_logprob *at = r->prompt_logprobs + 4 * 3;
+    assert_int_equal(at[0].token_id, 104);
+    assert_true(at[0].logprob == -2.0f);
+    assert_int_equal(at[1].token_id, 10);
+    assert_int_equal(at[2].token_id, 11);
+    assert_int_equal(at[2].rank, 2);
+    request_unref(r);
+}
+
+static void test_rows_are_offsets_of_the_whole(void **state)
+{
+    (void)state;
+    struct sampling_metadata m;
+    struct logprobs_request l;
+    batch_sampling_rows(&batch, 2, 2, &m);
+    batch_logprob_rows(&batch, 2, 2, &l);
+    assert_int_equal(m.num_rows, 2);
+    assert_ptr_equal(m.temperature, batch.sampling.temperature + 2);
+    assert_ptr_equal(m.bias_start, batch.sampling.bias_start + 2);
+    assert_ptr_equal(m.bias_ids, batch.sampling.bias_ids); /* starts are absolute */
+    assert_ptr_equal(l.top_ids, batch.logprobs.top_ids + 2 * 3);
+    assert_ptr_equal(l.target_ids, batch.sampled_ids + 2);
+}
+
+static void test_bytes_are_exact(void **state)
+{
+    (void)state;
+    assert_int_equal(batch.host.size_bytes, batch_bytes(&limits));
+    char *end = (char *)batch.prompt_logprobs.top_logprobs +
+                sizeof(float) * (size_t)limits.max_num_tokens * (size_t)limits.max_logprobs;
+    assert_true(end <= (char *)batch.host.data + batch.host.size_bytes);
+    assert_true(end + 64 > (char *)batch.host.data + batch.host.size_bytes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_bias_and_min_tokens),
+        cmocka_unit_test(test_prompt_logprobs_reach_the_request),
+        cmocka_unit_test(test_rows_are_offsets_of_the_whole),
+        cmocka_unit_test(test_bytes_are_exact),
+    };
+    return cmocka_run_group_tests(tests, open_batch, close_batch);
+}
