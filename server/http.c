@@ -153,17 +153,17 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **slot,
     add_connection(h, c);
 }
 
-static uint64_t phase_limit_ns(const struct http_server *h, enum connection_phase phase)
+static double phase_limit_s(const struct http_server *h, enum connection_phase phase)
 {
     switch (phase) {
     case PHASE_NEW:
-        return UINT64_C(1000000000) * LIMIT_HEADER_SECONDS;
+        return h->options.header_timeout_s;
     case PHASE_IDLE:
-        return UINT64_C(1000000000) * h->idle_timeout_s;
+        return h->idle_timeout_s;
     case PHASE_RECEIVING:
-        return UINT64_C(1000000000) * LIMIT_BODY_SECONDS;
+        return h->options.body_timeout_s;
     default:
-        return UINT64_MAX;
+        return 1e300;
     }
 }
 
@@ -176,7 +176,7 @@ static void *run_reaper(void *arg)
     while (!atomic_load(&h->stopping)) {
         uint64_t now = clock_now_ns();
         for (struct http_connection *c = h->first; c; c = c->next)
-            if (!c->ended && now - c->since_ns > phase_limit_ns(h, c->phase))
+            if (!c->ended && clock_seconds_between(c->since_ns, now) > phase_limit_s(h, c->phase))
                 end_connection(c);
         uint64_t wake = now + UINT64_C(1000000) * REAP_INTERVAL_MS;
         struct timespec until = { .tv_sec = (time_t)(wake / 1000000000),
@@ -550,6 +550,10 @@ bool http_start(const struct http_options *options, struct http_server **out, st
     struct http_server *h = xcalloc(1, sizeof *h);
     h->options = *options;
     h->idle_timeout_s = options->idle_timeout_s < 1 ? 1 : (unsigned)options->idle_timeout_s;
+    if (h->options.header_timeout_s <= 0)
+        h->options.header_timeout_s = LIMIT_HEADER_SECONDS;
+    if (h->options.body_timeout_s <= 0)
+        h->options.body_timeout_s = LIMIT_BODY_SECONDS;
     rng_system(&h->id_prefix, sizeof h->id_prefix);
     pthread_mutex_init(&h->mutex, NULL);
     pthread_condattr_t monotonic;
@@ -605,8 +609,10 @@ void http_quiesce(struct http_server *h)
     if (atomic_exchange(&h->draining, true))
         return;
     MHD_socket fd = MHD_quiesce_daemon(h->daemon);
-    if (fd != MHD_INVALID_SOCKET)
-        close(fd);
+    if (fd == MHD_INVALID_SOCKET)
+        return;
+    shutdown(fd, SHUT_RDWR); /* the accepting thread may still hold it in poll(2) */
+    close(fd);
 }
 
 void http_stop(struct http_server *h)

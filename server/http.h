@@ -73,6 +73,9 @@ struct http_options {
     int32_t max_connections;
     size_t max_body_bytes;
     double idle_timeout_s; /* a connection that sends or takes nothing for this long is closed */
+    /* A new connection's first header, and any body, must be whole within these times, however
+     * steadily their bytes come; 0: the limits of config/limits.h. */
+    double header_timeout_s, body_timeout_s;
     /* May answer; then `handle` is not called and a body of any size is not waited for. NULL: none
      */
     void (*screen)(struct exchange *x);
