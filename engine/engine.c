@@ -27,8 +27,7 @@ static void end_unadmitted(struct engine *e, struct request *r, enum finish_reas
 /* Ends everything there is; what arrives later is refused by the queue or ended likewise. */
 static void abort_everything(struct engine *e, enum finish_reason reason, const struct status *why)
 {
-    int32_t count;
-    while ((count = request_queue_drain(e->queue, e->drained, 1, false)) > 0) {
+    while (request_queue_drain(e->queue, e->drained, 1, false) > 0) {
         if (why)
             e->drained[0]->error = *why;
         end_unadmitted(e, e->drained[0], reason);

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "model_helper.h"
+#include "tests/engine/model/model_helper.h"
 
 #include <math.h>
 

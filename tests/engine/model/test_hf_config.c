@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config_helper.h"
+#include "tests/engine/model/config_helper.h"
 
 #include <math.h>
 #include <unistd.h>

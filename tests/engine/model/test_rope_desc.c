@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config_helper.h"
+#include "tests/engine/model/config_helper.h"
 #include "engine/model/rope_desc.h"
 
 #include <math.h>

@@ -7,7 +7,7 @@
 
 #include "base/utf8.h"
 #include "engine/text/detokenizer.h"
-#include "text_fixture.h"
+#include "tests/engine/text/text_fixture.h"
 
 #include <jansson.h>
 

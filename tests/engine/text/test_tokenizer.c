@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "text_fixture.h"
+#include "tests/engine/text/text_fixture.h"
 
 #include <jansson.h>
 
