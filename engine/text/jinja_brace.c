@@ -29,8 +29,7 @@ static const struct jinja_string *format_text(struct brace *b, const struct jinj
 static struct jinja_value positional(struct brace *b, int64_t index)
 {
     if (index < 0 || (size_t)index >= b->args->num_pos)
-        jinja_fail(&b->in->env, "Replacement index %lld out of range for positional args tuple",
-                   (long long)index);
+        jinja_fail(&b->in->env, "tuple index out of range");
     return b->args->pos[index];
 }
 

@@ -186,7 +186,7 @@ static struct jinja_value f_round(struct jinja_interp *in, struct jinja_call *c)
     bool up = jinja_str_is(method, "ceil");
     if (!up && !jinja_str_is(method, "floor") && !jinja_str_is(method, "common"))
         jinja_fail(&in->env, "method must be common, ceil or floor");
-    if (v.kind == JINJA_UNDEFINED)
+    if (v.kind == JINJA_UNDEFINED && !jinja_str_is(method, "common"))
         jinja_fail_undefined(&in->env, v);
     if (!jinja_is_number(v))
         jinja_fail(&in->env, "type %s doesn't define __round__ method", jinja_type_name(v));

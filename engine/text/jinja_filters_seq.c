@@ -351,15 +351,17 @@ struct jinja_value jinja_f_map(struct jinja_interp *in, struct jinja_call *c)
     struct jinja_list *out = jinja_list_new(e, 0);
     if (!jinja_truth(c->self) && c->self.kind != JINJA_ITERATOR)
         return generator(in, out);
+    const struct jinja_string *other = NULL;
     for (size_t i = 0; c->args->num_pos == 0 && i < c->args->num_kw; i++) {
         if (jinja_str_is(c->args->kw[i].name, "attribute"))
             attribute = c->args->kw[i].value;
         else if (jinja_str_is(c->args->kw[i].name, "default"))
             fallback = c->args->kw[i].value;
-        else
-            jinja_fail(e, "Unexpected keyword argument '%.*s'",
-                       (int)(c->args->kw[i].name->len & 127), c->args->kw[i].name->data);
+        else if (!other)
+            other = c->args->kw[i].name;
     }
+    if (attribute.kind != JINJA_MISSING && other)
+        jinja_fail(e, "Unexpected keyword argument '%.*s'", (int)(other->len & 127), other->data);
     if (attribute.kind == JINJA_MISSING) {
         if (c->args->num_pos == 0)
             jinja_fail(e, "map requires a filter argument");

@@ -54,10 +54,7 @@ static void write_string(struct writer *w, const struct jinja_string *s)
             break;
         size_t n;
         uint32_t c = jinja_str_char(s, at, &n);
-        if (c == 0x7F)
-            jinja_sb_char(&w->sb, c);
-        else
-            write_escape(w, c);
+        write_escape(w, c);
         at += n;
     }
     jinja_sb_text(&w->sb, "\"");

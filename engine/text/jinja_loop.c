@@ -60,7 +60,10 @@ bool jinja_loop_next(struct jinja_interp *in, struct jinja_loop *l, struct jinja
 
 static bool peek(struct jinja_interp *in, struct jinja_loop *l)
 {
-    return l->after.kind != JINJA_MISSING || draw(in, l, &l->after);
+    struct jinja_value next; /* draw() also writes items that do not pass */
+    if (l->after.kind == JINJA_MISSING && draw(in, l, &next))
+        l->after = next;
+    return l->after.kind != JINJA_MISSING;
 }
 
 int64_t jinja_loop_length(struct jinja_interp *in, struct jinja_loop *l)

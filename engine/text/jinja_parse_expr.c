@@ -246,7 +246,7 @@ static struct jinja_node *parse_primary(struct jinja_parser *p, bool with_namesp
         return constant(p, jinja_take(p)->value, t->line);
     case JINJA_T_LPAREN:
         jinja_take(p);
-        n = jinja_parse_tuple(p, true, NULL, true);
+        n = jinja_parse_tuple(p, true, true);
         jinja_expect(p, JINJA_T_RPAREN);
         return n;
     case JINJA_T_LBRACKET:
@@ -464,16 +464,15 @@ static struct jinja_node *parse_unary(struct jinja_parser *p, bool with_filters)
     return n;
 }
 
-static bool at_tuple_end(const struct jinja_parser *p, const char *end_name)
+static bool at_tuple_end(const struct jinja_parser *p)
 {
     return jinja_at_type(p, JINJA_T_VARIABLE_END) || jinja_at_type(p, JINJA_T_BLOCK_END) ||
-           jinja_at_type(p, JINJA_T_RPAREN) || (end_name && jinja_at_name(p, end_name));
+           jinja_at_type(p, JINJA_T_RPAREN);
 }
 
 struct tuple_rules {
     bool simple; /* only primaries: an assignment target */
     bool with_namespace, with_cond, parenthesized;
-    const char *end_name;
 };
 
 static struct jinja_node *parse_tuple(struct jinja_parser *p, const struct tuple_rules *rules)
@@ -483,7 +482,7 @@ static struct jinja_node *parse_tuple(struct jinja_parser *p, const struct tuple
     for (;;) {
         if (tuple->items.len > 0)
             jinja_expect(p, JINJA_T_COMMA);
-        if (at_tuple_end(p, rules->end_name))
+        if (at_tuple_end(p))
             break;
         jinja_enter(p->env);
         jinja_nodes_push(p, &tuple->items,
@@ -501,12 +500,10 @@ static struct jinja_node *parse_tuple(struct jinja_parser *p, const struct tuple
     return tuple->items.at[0];
 }
 
-struct jinja_node *jinja_parse_tuple(struct jinja_parser *p, bool with_cond, const char *end_name,
-                                     bool parenthesized)
+struct jinja_node *jinja_parse_tuple(struct jinja_parser *p, bool with_cond, bool parenthesized)
 {
-    return parse_tuple(p, &(struct tuple_rules){ .with_cond = with_cond,
-                                                 .end_name = end_name,
-                                                 .parenthesized = parenthesized });
+    return parse_tuple(
+        p, &(struct tuple_rules){ .with_cond = with_cond, .parenthesized = parenthesized });
 }
 
 /* Marks names as assigned to, and refuses what cannot be. */
@@ -529,12 +526,10 @@ static void make_target(struct jinja_parser *p, struct jinja_node *n)
     jinja_leave(p->env);
 }
 
-struct jinja_node *jinja_parse_target(struct jinja_parser *p, const char *end_name,
-                                      bool with_namespace)
+struct jinja_node *jinja_parse_target(struct jinja_parser *p, bool with_namespace)
 {
-    struct jinja_node *n = parse_tuple(p, &(struct tuple_rules){ .simple = true,
-                                                                 .with_namespace = with_namespace,
-                                                                 .end_name = end_name });
+    struct jinja_node *n =
+        parse_tuple(p, &(struct tuple_rules){ .simple = true, .with_namespace = with_namespace });
     make_target(p, n);
     return n;
 }

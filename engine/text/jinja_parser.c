@@ -124,9 +124,9 @@ static size_t name_slot(const struct jinja_name_set *set, const struct jinja_str
     return at;
 }
 
-const struct jinja_string *jinja_intern(struct jinja_parser *p, const struct jinja_string *name)
+static const struct jinja_string *intern_in(struct jinja_parser *p, struct jinja_name_set *set,
+                                            const struct jinja_string *name)
 {
-    struct jinja_name_set *set = p->names;
     if (set->len * 2 >= set->cap) {
         struct jinja_name_set grown = { .len = set->len, .cap = set->cap ? set->cap * 2 : 64 };
         grown.at = jinja_array(p->env, grown.cap, sizeof grown.at[0]);
@@ -143,6 +143,11 @@ const struct jinja_string *jinja_intern(struct jinja_parser *p, const struct jin
     return set->at[at];
 }
 
+const struct jinja_string *jinja_intern(struct jinja_parser *p, const struct jinja_string *name)
+{
+    return intern_in(p, p->names, name);
+}
+
 static const struct jinja_string *expect_identifier(struct jinja_parser *p)
 {
     static const char *const constants[] = { "true", "false", "none", "True", "False", "None" };
@@ -156,10 +161,10 @@ static const struct jinja_string *expect_identifier(struct jinja_parser *p)
 static struct jinja_node *parse_set(struct jinja_parser *p, struct jinja_node *n)
 {
     static const char *const end[] = { "endset", NULL };
-    n->a = jinja_parse_target(p, NULL, true);
+    n->a = jinja_parse_target(p, true);
     if (jinja_skip_type(p, JINJA_T_ASSIGN)) {
         n->kind = JINJA_N_SET;
-        n->b = jinja_parse_tuple(p, true, NULL, false);
+        n->b = jinja_parse_tuple(p, true, false);
         return n;
     }
     n->kind = JINJA_N_SET_BLOCK;
@@ -173,9 +178,9 @@ static struct jinja_node *parse_for(struct jinja_parser *p, struct jinja_node *n
 {
     static const char *const ends[] = { "endfor", "else", NULL };
     n->kind = JINJA_N_FOR;
-    n->a = jinja_parse_target(p, "in", false);
+    n->a = jinja_parse_target(p, false);
     jinja_expect_name(p, "in");
-    n->b = jinja_parse_tuple(p, false, "recursive", false);
+    n->b = jinja_parse_tuple(p, false, false);
     if (jinja_skip_name(p, "if"))
         n->c = jinja_parse_expression(p, true);
     n->flag = jinja_skip_name(p, "recursive");
@@ -197,7 +202,7 @@ static struct jinja_node *parse_if(struct jinja_parser *p, struct jinja_node *n)
     n->kind = JINJA_N_IF;
     for (;;) {
         struct jinja_node *branch = jinja_node_new(p, JINJA_N_BRANCH, jinja_peek(p)->line);
-        branch->a = jinja_parse_tuple(p, false, NULL, false);
+        branch->a = jinja_parse_tuple(p, false, false);
         branch->body = parse_body(p, ends);
         jinja_nodes_push(p, &n->items, branch);
         if (jinja_skip_name(p, "elif"))
@@ -278,7 +283,7 @@ static struct jinja_node *parse_with(struct jinja_parser *p, struct jinja_node *
     while (!jinja_at_type(p, JINJA_T_BLOCK_END)) {
         if (n->items.len > 0)
             jinja_expect(p, JINJA_T_COMMA);
-        jinja_nodes_push(p, &n->items, jinja_parse_target(p, NULL, false));
+        jinja_nodes_push(p, &n->items, jinja_parse_target(p, false));
         jinja_expect(p, JINJA_T_ASSIGN);
         jinja_nodes_push(p, &n->kwargs, jinja_parse_expression(p, true));
     }
@@ -292,6 +297,11 @@ static struct jinja_node *parse_block(struct jinja_parser *p, struct jinja_node 
     static const char *const end[] = { "endblock", NULL };
     n->kind = JINJA_N_BLOCK;
     n->name = jinja_intern(p, jinja_expect(p, JINJA_T_NAME)->value.as.string);
+    size_t known = p->blocks->len;
+    intern_in(p, p->blocks, n->name);
+    if (p->blocks->len == known)
+        jinja_fail(p->env, "block '%.*s' defined twice",
+                   (int)(n->name->len > 100 ? 100 : n->name->len), n->name->data);
     n->flag = jinja_skip_name(p, "scoped");
     n->body = parse_body(p, end);
     jinja_take(p);
@@ -397,7 +407,7 @@ static struct jinja_nodes parse_nodes(struct jinja_parser *p, const char *const 
         case JINJA_T_VARIABLE_BEGIN:
             jinja_take(p);
             n = jinja_node_new(p, JINJA_N_PRINT, t->line);
-            n->a = jinja_parse_tuple(p, true, NULL, false);
+            n->a = jinja_parse_tuple(p, true, false);
             jinja_expect(p, JINJA_T_VARIABLE_END);
             jinja_nodes_push(p, &body, n);
             break;
@@ -429,8 +439,8 @@ static struct jinja_nodes parse_body(struct jinja_parser *p, const char *const *
 
 void jinja_parse_template(struct jinja_template *t)
 {
-    struct jinja_name_set names = { 0 };
-    struct jinja_parser p = { .env = &t->env, .names = &names };
+    struct jinja_name_set names = { 0 }, blocks = { 0 };
+    struct jinja_parser p = { .env = &t->env, .names = &names, .blocks = &blocks };
     jinja_tokenize(&t->env, t->source, t->source_len, &p.tokens);
     t->name_loop = jinja_intern(&p, jinja_str_literal(&t->env, "loop"));
     t->name_caller = jinja_intern(&p, jinja_str_literal(&t->env, "caller"));

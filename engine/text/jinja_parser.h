@@ -13,7 +13,7 @@ struct jinja_parser {
     struct jinja_env *env;
     struct jinja_tokens tokens;
     size_t at;
-    struct jinja_name_set *names;
+    struct jinja_name_set *names, *blocks;
 };
 
 /* Parses a whole template into t->body; fails through t->env. */
@@ -38,12 +38,10 @@ const struct jinja_string *jinja_intern(struct jinja_parser *p, const struct jin
 
 /* Expressions; `with_cond` allows `a if b`. */
 struct jinja_node *jinja_parse_expression(struct jinja_parser *p, bool with_cond);
-/* An expression, or a tuple of them where commas follow. `end_name` may end it (or NULL). */
-struct jinja_node *jinja_parse_tuple(struct jinja_parser *p, bool with_cond, const char *end_name,
-                                     bool parenthesized);
+/* An expression, or a tuple of them where commas follow. */
+struct jinja_node *jinja_parse_tuple(struct jinja_parser *p, bool with_cond, bool parenthesized);
 /* What can be assigned to: names, tuples of them and, if allowed, namespace attributes. */
-struct jinja_node *jinja_parse_target(struct jinja_parser *p, const char *end_name,
-                                      bool with_namespace);
+struct jinja_node *jinja_parse_target(struct jinja_parser *p, bool with_namespace);
 /* `| name(args) | ...` behind `node`; with `inline_start` the first bar is left out. */
 struct jinja_node *jinja_parse_filters(struct jinja_parser *p, struct jinja_node *node,
                                        bool inline_start);

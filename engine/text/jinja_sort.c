@@ -26,6 +26,16 @@ static void merge(struct jinja_env *e, struct keyed *at, struct keyed *room, siz
     }
 }
 
+/* What is in order already costs one pass; and types that cannot be ordered are met in the order in
+ * which Python meets them. */
+static bool in_order(struct jinja_env *e, const struct keyed *at, size_t len)
+{
+    for (size_t i = 1; i < len; i++)
+        if (jinja_order(e, at[i].key, at[i - 1].key, "<") == -1)
+            return false;
+    return true;
+}
+
 struct jinja_list *jinja_sorted(struct jinja_env *e, const struct jinja_list *items,
                                 const struct jinja_list *keys, bool reverse)
 {
@@ -33,7 +43,8 @@ struct jinja_list *jinja_sorted(struct jinja_env *e, const struct jinja_list *it
     struct keyed *all = jinja_array(e, n, sizeof *all), *room = jinja_array(e, n, sizeof *room);
     for (size_t i = 0; i < n; i++)
         all[i] = (struct keyed){ keys->items[i], items->items[i] };
-    merge(e, all, room, n, reverse);
+    if (reverse || !in_order(e, all, n))
+        merge(e, all, room, n, reverse);
     struct jinja_list *sorted = jinja_list_new(e, n);
     for (size_t i = 0; i < n; i++)
         jinja_list_push(e, sorted, all[i].item);

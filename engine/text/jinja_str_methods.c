@@ -122,7 +122,7 @@ static void split_space(struct jinja_interp *in, const struct jinja_string *s, i
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = skip(s, 0, true); at < s->len; at = skip(s, at, true)) {
         bool rest = max >= 0 && (int64_t)out->len >= max;
-        size_t end = rest ? skip_back(s, s->len, true) : skip(s, at, false);
+        size_t end = rest ? s->len : skip(s, at, false);
         push_part(in, out, s, at, end);
         if (rest)
             return;
@@ -145,7 +145,7 @@ static void rsplit_space(struct jinja_interp *in, const struct jinja_string *s, 
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = skip_back(s, s->len, true); at > 0; at = skip_back(s, at, true)) {
         bool rest = max >= 0 && (int64_t)out->len >= max;
-        size_t from = rest ? skip(s, 0, true) : skip_back(s, at, false);
+        size_t from = rest ? 0 : skip_back(s, at, false);
         push_part(in, out, s, from, at);
         if (rest)
             break;
@@ -243,6 +243,8 @@ static struct jinja_value rpartition(struct jinja_interp *in, struct jinja_call 
 
 static struct jinja_value join(struct jinja_interp *in, struct jinja_call *c)
 {
+    if (!jinja_is_iterable(c->arg[0]))
+        jinja_fail(&in->env, "can only join an iterable");
     struct jinja_list *items = jinja_items_of(&in->env, c->arg[0]);
     for (size_t i = 0; i < items->len; i++)
         if (items->items[i].kind != JINJA_STRING && !self(c)->markup)
