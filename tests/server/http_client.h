@@ -44,7 +44,7 @@ __attribute__((unused)) static bool client_send(int fd, const char *data, size_t
 
 __attribute__((unused)) static const char *reply_header(const struct reply *r, const char *name)
 {
-    static char value[512];
+    static _Thread_local char value[512];
     size_t len = strlen(name);
     for (const char *line = buf_str(&r->head); (line = strstr(line, "\r\n")) != NULL;) {
         line += 2;
