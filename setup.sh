@@ -70,7 +70,6 @@ apt() {
 
 install_packages() {
     local chosen=() name
-    echo "setup.sh: installing ${*}"
     # A mirror in the middle of its own update refuses for some seconds.
     apt update || { sleep 5 && apt update; } ||
         echo "setup.sh: apt-get update failed; trying with the lists that are here" >&2
@@ -78,6 +77,7 @@ install_packages() {
         name=$(choose "$name")
         chosen+=("$name")
     done
+    echo "setup.sh: installing ${chosen[*]}"
     apt install -y --no-install-recommends "${chosen[@]}" >/dev/null
 }
 
