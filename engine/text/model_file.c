@@ -57,6 +57,10 @@ bool model_file_read_json(const char *dir, const char *name, size_t max_bytes, j
     if (ok) {
         json_error_t error;
         *out = json_loadb(buf_str(&text), text.len, JSON_ALLOW_NUL, &error);
+        /* Published files give 10^30 for "no limit" (model_max_length), beyond 64 bits. */
+        if (!*out && json_error_code(&error) == json_error_numeric_overflow)
+            *out = json_loadb(buf_str(&text), text.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL,
+                              &error);
         if (!*out)
             ok = status_set(st, STATUS_INVALID, "%s/%s: line %d: %s", dir, name, error.line,
                             error.text);

@@ -11,7 +11,7 @@
 bool model_file_read(const char *dir, const char *name, size_t max_bytes, struct buf *out,
                      struct status *st);
 /* The same, parsed; *out is a JSON object that the caller releases with json_decref. Strings may
- * hold NUL bytes. */
+ * hold NUL bytes. Where an integer leaves 64 bits, every integer of the file is given as a real. */
 bool model_file_read_json(const char *dir, const char *name, size_t max_bytes, json_t **out,
                           struct status *st);
 
