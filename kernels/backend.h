@@ -37,6 +37,9 @@ struct backend {
     /* --- device and memory --- */
     bool (*open)(struct device **out, const struct device_options *options, struct status *st);
     void (*close)(struct device *d);
+    /* The calling thread is the one whose ops follow; called where that thread begins. The CPU pins
+     * it beside the threads of its pool. */
+    void (*bind_thread)(struct device *d);
     bool (*memory_info)(struct device *d, struct memory_info *out, struct status *st);
     /* Zeroed, 64-byte aligned. Large pieces are committed as they are touched where the system
      * works that way. */

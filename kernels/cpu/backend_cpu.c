@@ -86,6 +86,11 @@ static bool cpu_open(struct device **out, const struct device_options *options, 
     return true;
 }
 
+static void cpu_bind_thread(struct device *d)
+{
+    thread_pool_bind_owner(cpu_device_of(d)->pool);
+}
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 static bool cpu_memory(struct device *d, struct memory_info *out, struct status *st)
@@ -249,6 +254,7 @@ const struct backend backend_cpu = {
     .caps = BACKEND_HOST_MEMORY | BACKEND_F16_KV_FOR_BF16,
     .open = cpu_open,
     .close = cpu_close,
+    .bind_thread = cpu_bind_thread,
     .memory_info = cpu_memory,
     .alloc = cpu_alloc,
     .free = cpu_free,

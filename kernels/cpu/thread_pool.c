@@ -24,6 +24,8 @@ enum {
     MAX_THREADS = 1024,
     /* Longer than the gap between two steps, shorter than anyone would notice as load. */
     SPIN_NS = 200 * 1000,
+    /* Longer than the ops' usual gaps: no system call in these. */
+    SPIN_ALONE_NS = 20 * 1000,
     POLLS_PER_CLOCK = 32
 };
 
@@ -47,6 +49,7 @@ struct thread_pool {
     _Atomic uint32_t owner_sleeps;
     _Alignas(64) _Atomic uint32_t num_sleeping;
     _Alignas(64) int32_t size;
+    int32_t owner_cpu;      /* -1: not pinned */
     bool oversubscribed;    /* more threads than CPUs: whoever spins keeps another from working */
     struct worker *workers; /* [size - 1] */
 };
@@ -70,26 +73,25 @@ static void futex_wake(_Atomic uint32_t *word, int count)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
-/* Spins until *word is zero (or is not, with `until_zero` false); false when time ran out. */
+/* Spins until *word is zero (or is not, with `until_zero` false); false when time ran out. After a
+ * while it offers the CPU to others between polls: whoever is waited for may be among them. */
 static bool spin(const struct thread_pool *p, _Atomic uint32_t *word, bool until_zero)
 {
-    uint64_t start_ns = 0;
-    for (;;) {
+    uint64_t start_ns = 0, spent_ns = 0;
+    while (spent_ns < SPIN_NS) {
         for (int i = 0; i < POLLS_PER_CLOCK; i++) {
             if ((atomic_load_explicit(word, memory_order_acquire) == 0) == until_zero)
                 return true;
             cpu_relax();
         }
-        if (p->oversubscribed) {
-            sched_yield();
-            return (atomic_load_explicit(word, memory_order_acquire) == 0) == until_zero;
-        }
         uint64_t now_ns = clock_now_ns();
         if (start_ns == 0)
             start_ns = now_ns;
-        else if (now_ns - start_ns > SPIN_NS)
-            return false;
+        spent_ns = now_ns - start_ns;
+        if (p->oversubscribed || spent_ns > SPIN_ALONE_NS)
+            sched_yield();
     }
+    return false;
 }
 
 /* Takes tasks until none is left; false when the pool is closing. */
@@ -165,7 +167,9 @@ bool thread_pool_open(struct thread_pool **out, int32_t num_threads, bool pin, s
     struct thread_pool *p = aligned_alloc(64, sizeof *p);
     if (!p)
         return status_set(st, STATUS_INTERNAL, "thread pool: out of memory");
-    *p = (struct thread_pool){ .size = num_threads, .oversubscribed = num_threads > num_cpus };
+    *p = (struct thread_pool){ .size = num_threads,
+                               .owner_cpu = pin && num_threads > 1 ? cpus[0] : -1,
+                               .oversubscribed = num_threads > num_cpus };
     p->workers = xcalloc((size_t)num_threads, sizeof *p->workers);
     if (!start_workers(p, pin, cpus, num_cpus, st)) {
         thread_pool_close(p);
@@ -185,6 +189,14 @@ void thread_pool_close(struct thread_pool *p)
         pthread_join(p->workers[i - 1].thread, NULL);
     free(p->workers);
     free(p);
+}
+
+/* Where the owner floats, the system likes to wake it on a CPU whose worker sleeps, and the two
+ * then take turns while another CPU is idle. */
+void thread_pool_bind_owner(const struct thread_pool *p)
+{
+    if (p->owner_cpu >= 0)
+        (void)thread_pin(p->owner_cpu);
 }
 
 int32_t thread_pool_size(const struct thread_pool *p)

@@ -14,6 +14,8 @@ struct thread_pool;
 /* `num_threads` 0: one per allowed CPU. `pin`: each worker stays on a CPU of its own. */
 bool thread_pool_open(struct thread_pool **out, int32_t num_threads, bool pin, struct status *st);
 void thread_pool_close(struct thread_pool *p);
+/* Gives the calling thread, which will call thread_pool_run, the CPU that `pin` left for it. */
+void thread_pool_bind_owner(const struct thread_pool *p);
 int32_t thread_pool_size(const struct thread_pool *p);
 /* Calls run(arg, task, thread) once for each task in [0, num_tasks), tasks handed out in order;
  * thread in [0, size) tells which scratch memory is the task's own. */

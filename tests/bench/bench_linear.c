@@ -353,6 +353,7 @@ int main(int argc, char **argv)
                                      .vocab_size = 32 };
     if (!b.d->backend->reserve_workspace(b.d, &limits, &st))
         fail(&st);
+    b.d->backend->bind_thread(b.d);
     b.peak_flops = peak_flops(cpu_device_of(b.d), b.dtype);
     printf("%s, %s weights, peak %.1f GFLOP/s\n", b.d->description, dtype_name(b.dtype),
            b.peak_flops * 1e-9);

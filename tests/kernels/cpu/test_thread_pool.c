@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "base/thread.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -171,6 +172,32 @@ static void test_a_job_wakes_the_sleepers(void **state)
     thread_pool_close(p);
 }
 
+static void *bind_and_look(void *arg)
+{
+    struct thread_pool *p = arg;
+    static int32_t cpus[4];
+    thread_pool_bind_owner(p);
+    run_and_check(p, 100);
+    return thread_allowed_cpus(cpus, 4) == 1 ? p : NULL;
+}
+
+static void test_binds_the_owner(void **state)
+{
+    (void)state;
+    int32_t cpu;
+    bool several = thread_allowed_cpus(&cpu, 1) > 1;
+    for (int pin = 0; pin < 2; pin++) {
+        struct thread_pool *p = open_pool(2, pin);
+        struct status st = { 0 };
+        pthread_t thread;
+        void *bound;
+        assert_true(thread_start(&thread, "owner", bind_and_look, p, &st));
+        pthread_join(thread, &bound);
+        assert_int_equal(bound != NULL, pin || !several);
+        thread_pool_close(p);
+    }
+}
+
 static void empty_task(void *arg, int32_t task, int32_t thread)
 {
     (void)arg;
@@ -201,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_survives_idle_times),
         cmocka_unit_test(test_owner_waits_for_slow_tasks),
         cmocka_unit_test(test_a_job_wakes_the_sleepers),
+        cmocka_unit_test(test_binds_the_owner),
         cmocka_unit_test(test_prints_latency),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
