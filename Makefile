@@ -53,6 +53,10 @@ ifeq ($(ARCH),x86_64)
 KERNELS_SRC += $(wildcard kernels/cpu/x86/*.c)
 endif
 
+# One short line per file; V=1 shows the commands.
+V   ?=
+run = $(if $(V),,@echo "  $(1) $@" && )
+
 obj = $(patsubst %,$(BUILD)/obj/%.o,$(1))
 SERVER_LIB  := $(BUILD)/libserver.a
 ENGINE_LIB  := $(BUILD)/libengine.a
@@ -68,7 +72,7 @@ all: $(BUILD)/inferd
 
 $(BUILD)/inferd: $(call obj,server/main.c) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call run,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(SERVER_LIB): $(call obj,$(SERVER_SRC))
 $(ENGINE_LIB): $(call obj,$(ENGINE_SRC) $(ENGINE_CXX))
@@ -76,7 +80,7 @@ $(KERNELS_LIB): $(call obj,$(KERNELS_SRC))
 $(LIBS):
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call run,AR  )ar rcs $@ $^
 
 # Only these files may use instructions beyond the architecture's baseline; they run after a check.
 simd = $(if $(findstring _avx512bf16.c,$(1)),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c -mavx2,\
@@ -87,10 +91,10 @@ hot = $(if $(filter kernels/cpu/%,$(1)),-O3,)
 
 $(BUILD)/obj/%.c.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(call hot,$<) $(call simd,$<) -c -o $@ $<
+	$(call run,CC  )$(CC) $(CFLAGS) $(call hot,$<) $(call simd,$<) -c -o $@ $<
 $(BUILD)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) -c -o $@ $<
+	$(call run,CXX )$(CXX) $(CXXFLAGS) -c -o $@ $<
 
 # --- the two targets of a user ---------------------------------------------------------------------
 serve:
@@ -113,7 +117,7 @@ test:
 .SECONDEXPANSION:
 $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
+	$(call run,TEST)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
 
 unit-tests: $(TESTS)
 run-unit-tests: $(TESTS)
@@ -148,7 +152,7 @@ fuzz:
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(call obj,$(wildcard tests/fuzz/support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -fsanitize=fuzzer -MF $@.d -o $@ $< $(filter %.o,$^) $(LIBS) $(LDLIBS)
+	$(call run,FUZZ)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -fsanitize=fuzzer -MF $@.d -o $@ $< $(filter %.o,$^) $(LIBS) $(LDLIBS)
 
 bench: all
 	@tests/bench/run.sh $(BUILD)/inferd
