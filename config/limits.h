@@ -24,6 +24,10 @@ enum {
      * array costs as much as that many numbers. */
     LIMIT_JSON_COST = 4 << 20,
     LIMIT_JSON_CONTAINER_COST = 6,
+    /* Bodies above this size are parsed only so many at a time: a tree of the costliest kind takes
+     * 200 MB, and the others can wait the second that it lives. */
+    LIMIT_LARGE_BODY_BYTES = 1 << 20,
+    LIMIT_LARGE_BODIES = 4,
     /* Nesting of a JSON body: deeper than any message or schema, shallow enough for the stack. */
     LIMIT_JSON_DEPTH = 128,
 

@@ -206,6 +206,8 @@ void request_publish(struct request *r, int32_t num_output_tokens, enum finish_r
     atomic_store_explicit(&r->num_output_tokens, num_output_tokens, memory_order_release);
     if (reason != FINISH_NONE)
         atomic_store_explicit(&r->finish_reason, (int32_t)reason, memory_order_release);
+    if (r->wakes_at_end_only && reason == FINISH_NONE)
+        return;
     /* Under the mutex, so that a waiter is either before its check or asleep: no lost wake-up. */
     struct request *leader = leader_of(r);
     pthread_mutex_lock(&leader->mutex);

@@ -39,6 +39,7 @@ struct request {
     struct sampling_params params;
     uint64_t arrival_ns, deadline_ns; /* deadline 0: none */
     struct hash128 cache_salt;        /* part of the prefix hash; zero: none */
+    bool wakes_at_end_only;           /* publications before the end wake nobody */
     uint64_t seed;    /* of the generator: params.seed or one drawn for the request */
     void *owner_data; /* freed with the request, see request_new */
     void (*free_owner_data)(void *);

@@ -6,8 +6,15 @@
 #include "server/json.h"
 #include "server/server.h"
 
-/* Parses the body, which must be an object, and frees the text. The caller releases *out. */
-bool body_parse(struct exchange *x, json_t **out, struct status *st);
+/* A parsed body. Large ones are let in a few at a time, so it is released as soon as it is read. */
+struct body {
+    json_t *root;
+    bool large;
+};
+
+/* Parses the body, which must be an object, and frees the text. */
+bool body_parse(struct exchange *x, struct body *out, struct status *st);
+void body_release(struct exchange *x, struct body *b);
 /* The name to report for the model that the body asks for. */
 bool body_model(const struct json_node *body, const struct server *s, const char **name,
                 struct status *st);

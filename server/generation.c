@@ -59,6 +59,8 @@ static struct request *make_request(struct generation *g, const struct choice *c
     if (timeout_s > 0)
         r->deadline_ns = r->arrival_ns + (uint64_t)(timeout_s * 1e9);
     r->cache_salt = params->cache_salt;
+    /* Without a stream or a stop string nobody needs to look at single tokens. */
+    r->wakes_at_end_only = !params->stream && params->num_stop == 0;
     r->seed = params->sampling.seed != -1 ? (uint64_t)params->sampling.seed + (uint64_t)number
                                           : server_draw_seed(g->server);
     return r;

@@ -68,6 +68,7 @@ struct http_server {
     _Atomic uint64_t num_ids;
     _Atomic bool draining, stopping;
     _Atomic int32_t num_active;
+    size_t max_bodies_bytes;
     _Atomic size_t body_bytes; /* gathered and not yet freed, over all connections */
     pthread_t reaper;
     pthread_mutex_t mutex; /* guards what follows */
@@ -233,7 +234,6 @@ static struct exchange *exchange_new(struct http_server *h, struct MHD_Connectio
         snprintf(x->id, sizeof x->id, "%08x%08x%08x%08x", words.word[0], words.word[1],
                  words.word[2], words.word[3]);
     }
-    atomic_fetch_add(&h->num_active, 1);
     return x;
 }
 
@@ -244,7 +244,8 @@ static void exchange_free(struct exchange *x)
     exchange_drop_body(x);
     buf_free(&x->pending);
     arena_free(&x->arena);
-    atomic_fetch_sub(&x->server->num_active, 1);
+    if (x->active)
+        atomic_fetch_sub(&x->server->num_active, 1);
     free(x);
 }
 
@@ -416,7 +417,7 @@ static enum MHD_Result gather(struct exchange *x, const char *data, size_t len)
     if (!exchange_answered(x) && !x->body_too_large && !x->no_memory) {
         size_t total = atomic_fetch_add(&h->body_bytes, len) + len;
         size_t before = x->gathered.len;
-        if (total > LIMIT_BODIES_BYTES)
+        if (total > h->max_bodies_bytes)
             x->no_memory = true;
         else
             buf_append(&x->gathered, data, len);
@@ -433,6 +434,8 @@ static enum MHD_Result finish(struct exchange *x)
     struct http_server *h = x->server;
     struct status st;
     set_phase(h, x->connection, PHASE_BUSY);
+    x->active = true;
+    atomic_fetch_add(&h->num_active, 1);
     set_timeout(x, 0);
     if (exchange_answered(x)) {
         /* `screen` has answered */
@@ -550,6 +553,9 @@ bool http_start(const struct http_options *options, struct http_server **out, st
     struct http_server *h = xcalloc(1, sizeof *h);
     h->options = *options;
     h->idle_timeout_s = options->idle_timeout_s < 1 ? 1 : (unsigned)options->idle_timeout_s;
+    h->max_bodies_bytes = 2 * options->max_body_bytes > LIMIT_BODIES_BYTES
+                              ? 2 * options->max_body_bytes
+                              : LIMIT_BODIES_BYTES;
     if (h->options.header_timeout_s <= 0)
         h->options.header_timeout_s = LIMIT_HEADER_SECONDS;
     if (h->options.body_timeout_s <= 0)

@@ -64,7 +64,7 @@ struct exchange {
     int http_status; /* 0: no answer yet */
     const char *content_type;
     uint64_t gone_checked_ns;
-    bool gone, stream_ended, body_too_large, no_memory, lingers;
+    bool active, gone, stream_ended, body_too_large, no_memory, lingers;
 };
 
 struct http_options {
@@ -91,7 +91,7 @@ bool http_start(const struct http_options *options, struct http_server **out, st
 const char *http_url(const struct http_server *h);
 int32_t http_port(const struct http_server *h);
 int32_t http_num_connections(struct http_server *h);
-/* Exchanges whose header is in and whose answer has not left. */
+/* Exchanges whose body is in and whose answer has not left. */
 int32_t http_num_active(struct http_server *h);
 /* Stops listening; what is connected goes on, and every answer from now closes its connection. */
 void http_quiesce(struct http_server *h);

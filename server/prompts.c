@@ -19,6 +19,8 @@ bool prompts_encode(struct exchange *x, const char *text, size_t len, bool add_s
     if (!tokenizer_encode(info->tokenizer, text, len, add_special_tokens,
                           (size_t)info->max_model_len, &list, st)) {
         token_list_free(&list);
+        if (st->code != STATUS_INVALID)
+            return false;
         return json_invalid(at, st, "context_length_exceeded",
                             "is too long: this model's maximum context length is %d tokens",
                             info->max_model_len);

@@ -34,6 +34,59 @@ struct daemon {
     sigset_t signals;
 };
 
+enum { GIVE_UP_MS = 5000 }; /* what a failed engine's clients have to read their errors */
+
+/* --- signals ------------------------------------------------------------------------------------
+ */
+
+static void block_signals(struct daemon *d)
+{
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&d->signals);
+    sigaddset(&d->signals, SIGTERM);
+    sigaddset(&d->signals, SIGINT);
+    sigaddset(&d->signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &d->signals, NULL);
+}
+
+/* Nothing is served yet, so nothing has to end properly. A handler, since a process that is the
+ * first of its container ignores signals that have none. */
+static void end_while_loading(int number)
+{
+    static const char text[] = "stopped while loading\n";
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(128 + number);
+}
+
+/* Between the two, SIGTERM and SIGINT end the process at once. The threads of the HTTP server must
+ * have been started before the first: they inherit which signals are blocked. */
+static void begin_loading(void)
+{
+    struct sigaction action = { .sa_handler = end_while_loading };
+    sigset_t ending;
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
+}
+
+static void end_loading(struct daemon *d)
+{
+    pthread_sigmask(SIG_BLOCK, &d->signals, NULL);
+}
+
+/* The next signal within the time, or 0. */
+static int wait_signal(struct daemon *d, int32_t timeout_ms)
+{
+    struct timespec timeout = { .tv_sec = timeout_ms / 1000,
+                                .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
+    int number = sigtimedwait(&d->signals, NULL, &timeout);
+    return number > 0 ? number : 0;
+}
+
 /* --- the listening socket as a stage ------------------------------------------------------------
  */
 
@@ -74,6 +127,7 @@ static bool listen_up(void *context, struct status *st)
     };
     if (!http_start(&options, &d->http, st))
         return false;
+    begin_loading();
     log_info("listening on %s; until the model is loaded, /health says what is being done",
              http_url(d->http));
     return true;
@@ -95,27 +149,8 @@ static void tell_stage(void *arg, const char *name)
     notify_send(&d->notifier, "STATUS=loading: %s", name);
 }
 
-/* --- signals ------------------------------------------------------------------------------------
+/* --- serving -------------------------------------------------------------------------------------
  */
-
-static void block_signals(struct daemon *d)
-{
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&d->signals);
-    sigaddset(&d->signals, SIGTERM);
-    sigaddset(&d->signals, SIGINT);
-    sigaddset(&d->signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &d->signals, NULL);
-}
-
-/* The next signal within the time, or 0. */
-static int wait_signal(struct daemon *d, int32_t timeout_ms)
-{
-    struct timespec timeout = { .tv_sec = timeout_ms / 1000,
-                                .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
-    int number = sigtimedwait(&d->signals, NULL, &timeout);
-    return number > 0 ? number : 0;
-}
 
 static void reload(struct daemon *d)
 {
@@ -160,12 +195,12 @@ static void wait_for_answers(struct daemon *d, uint64_t until_ns, bool may_hurry
     }
 }
 
-static void drain(struct daemon *d)
+static void drain(struct daemon *d, double timeout_s)
 {
     notify_send(&d->notifier, "STOPPING=1\nSTATUS=finishing running requests");
     engine_drain(d->engine);
     http_quiesce(d->http);
-    wait_for_answers(d, clock_now_ns() + (uint64_t)(d->config->shutdown_timeout * 1e9), true);
+    wait_for_answers(d, clock_now_ns() + (uint64_t)(timeout_s * 1e9), true);
     if (http_num_active(d->http) > 0) {
         engine_abort_all(d->engine);
         wait_for_answers(d, clock_now_ns() + UINT64_C(1000000) * ABORT_GRACE_MS, false);
@@ -195,7 +230,9 @@ static bool bring_up(struct daemon *d, struct status *st)
     d->startup.on_stage_arg = d;
     startup_add(&d->startup, &listen_stage, 1, d);
     startup_add(&d->startup, engine_stages, num_engine_stages, d->engine);
-    return startup_up(&d->startup, st);
+    bool ok = startup_up(&d->startup, st);
+    end_loading(d);
+    return ok;
 }
 
 static void log_start(const struct config *config)
@@ -224,7 +261,7 @@ int serve_run(const struct config *config)
             ok = serve_until_told(&d);
             if (!ok)
                 log_failure(&d);
-            drain(&d);
+            drain(&d, ok ? config->shutdown_timeout : GIVE_UP_MS / 1e3);
             startup_down(&d.startup);
             log_info("stopped");
         } else {

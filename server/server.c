@@ -26,6 +26,8 @@ bool server_init(struct server *s, const struct config *config, struct engine *e
 {
     memset(s, 0, sizeof *s);
     arena_init(&s->arena);
+    pthread_mutex_init(&s->large_bodies_mutex, NULL);
+    pthread_cond_init(&s->large_bodies_changed, NULL);
     s->config = config;
     s->engine = engine;
     s->startup = startup;
@@ -40,6 +42,8 @@ bool server_init(struct server *s, const struct config *config, struct engine *e
 void server_free(struct server *s)
 {
     arena_free(&s->arena);
+    pthread_cond_destroy(&s->large_bodies_changed);
+    pthread_mutex_destroy(&s->large_bodies_mutex);
 }
 
 bool server_check_ready(const struct server *s, struct status *st)

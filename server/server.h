@@ -7,6 +7,7 @@
 #include "config/config.h"
 #include "engine/engine.h"
 #include "server/auth.h"
+#include <pthread.h>
 
 struct server {
     const struct config *config;
@@ -17,6 +18,9 @@ struct server {
     const char *names[LIMIT_LIST_ENTRIES]; /* the model's, the first is reported */
     int32_t num_names;
     int64_t started_unix_s;
+    pthread_mutex_t large_bodies_mutex;
+    pthread_cond_t large_bodies_changed;
+    int32_t num_large_bodies;   /* being parsed or read now, see body.h; guarded by the mutex */
     _Atomic uint64_t num_seeds; /* drawn so far, for requests that bring none */
 };
 

@@ -19,14 +19,14 @@ static bool render(struct exchange *x, const struct json_node *body, struct buf 
 void api_apply_template(struct exchange *x)
 {
     struct status st;
-    json_t *root;
+    struct body parsed;
     struct buf text, out;
     struct json_writer w;
-    if (!body_parse(x, &root, &st)) {
+    if (!body_parse(x, &parsed, &st)) {
         api_error_respond(x, &st);
         return;
     }
-    struct json_node body = json_root(root);
+    struct json_node body = json_root(parsed.root);
     buf_init(&text, 0);
     if (render(x, &body, &text, &st)) {
         buf_init(&out, 0);
@@ -40,5 +40,5 @@ void api_apply_template(struct exchange *x)
         api_error_respond(x, &st);
     }
     buf_free(&text);
-    json_decref(root);
+    body_release(x, &parsed);
 }

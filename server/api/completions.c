@@ -155,18 +155,18 @@ static bool prepare(struct exchange *x, const struct json_node *body, struct gen
 void api_completions(struct exchange *x)
 {
     struct status st;
-    json_t *root;
+    struct body parsed;
     struct generation_params *params = arena_alloc(&x->arena, sizeof *params);
     struct generation_input in = { .format = &completion_format,
                                    .params = params,
                                    .prompt_param = "prompt" };
-    if (!body_parse(x, &root, &st)) {
+    if (!body_parse(x, &parsed, &st)) {
         api_error_respond(x, &st);
         return;
     }
-    struct json_node body = json_root(root);
+    struct json_node body = json_root(parsed.root);
     bool ready = prepare(x, &body, &in, params, &st);
-    json_decref(root);
+    body_release(x, &parsed);
     if (ready)
         generation_run(x, &in);
     else

@@ -87,15 +87,15 @@ static bool answer(struct exchange *x, const struct json_node *body, struct stat
 void api_tokenize(struct exchange *x)
 {
     struct status st;
-    json_t *root;
-    if (!body_parse(x, &root, &st)) {
+    struct body parsed;
+    if (!body_parse(x, &parsed, &st)) {
         api_error_respond(x, &st);
         return;
     }
-    struct json_node body = json_root(root);
+    struct json_node body = json_root(parsed.root);
     if (!answer(x, &body, &st))
         api_error_respond(x, &st);
-    json_decref(root);
+    body_release(x, &parsed);
 }
 
 static bool detokenize(struct exchange *x, const struct json_node *body, struct status *st)
@@ -129,13 +129,13 @@ static bool detokenize(struct exchange *x, const struct json_node *body, struct 
 void api_detokenize(struct exchange *x)
 {
     struct status st;
-    json_t *root;
-    if (!body_parse(x, &root, &st)) {
+    struct body parsed;
+    if (!body_parse(x, &parsed, &st)) {
         api_error_respond(x, &st);
         return;
     }
-    struct json_node body = json_root(root);
+    struct json_node body = json_root(parsed.root);
     if (!detokenize(x, &body, &st))
         api_error_respond(x, &st);
-    json_decref(root);
+    body_release(x, &parsed);
 }
