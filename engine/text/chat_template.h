@@ -1,28 +1,49 @@
 /* chat_template.h - messages and tools to prompt text, through the model's Jinja templates.
  *
- * Immutable after chat_template_load and safe on any thread. */
+ * Messages are brought into the shape that vLLM and transformers give a template: parts of text
+ * joined or kept as parts, whichever the template reads; arguments of tool calls as objects;
+ * reasoning under each name that templates know. Variables are messages, tools, documents,
+ * add_generation_prompt, the model's special tokens (bos_token, ...) and the given kwargs.
+ *
+ * Immutable after chat_template_load and safe on any thread. A render needs about 512 KiB of
+ * stack. */
 #ifndef INFERD_ENGINE_TEXT_CHAT_TEMPLATE_H
 #define INFERD_ENGINE_TEXT_CHAT_TEMPLATE_H
 
 #include "base/buf.h"
 #include "base/status.h"
 #include <jansson.h>
+#include <stdint.h>
 
 struct chat_template;
 
+/* How a message's content reaches the template. AUTO: as parts if the template loops over them. */
+enum chat_content_format { CHAT_CONTENT_AUTO, CHAT_CONTENT_STRING, CHAT_CONTENT_OPENAI };
+
 struct chat_template_options {
     bool add_generation_prompt;
-    bool continue_final_message;
-    json_t *kwargs; /* chat_template_kwargs, or NULL */
+    bool continue_final_message; /* the prompt ends with the last message's text, still open */
+    json_t *kwargs;              /* chat_template_kwargs, or NULL */
+    enum chat_content_format content_format;
+    const int64_t *now_unix_s; /* what strftime_now shows; NULL: the clock */
 };
 
-/* `override`: --chat-template, a path or the text itself; NULL: the model's own files. *out is NULL
- * (and the result true) when the model has none. */
+/* `override`: --chat-template, a path or the text itself; NULL: the model's own files, which are
+ * chat_template.jinja, else chat_template.json, else tokenizer_config.json. *out is NULL (and the
+ * result true) when the model has none. */
 bool chat_template_load(const char *model_dir, const char *override, struct chat_template **out,
                         struct status *st);
 void chat_template_free(struct chat_template *t);
+
+/* Appends the prompt. `messages` is an array of objects; `tools` and `documents` are arrays or
+ * NULL; none of them is changed. Where the model has a template named "tool_use", it is taken when
+ * `tools` is given. An error is STATUS_INVALID: it names the message or field at fault, or is the
+ * template's own. */
 bool chat_template_render(const struct chat_template *t, json_t *messages, json_t *tools,
                           json_t *documents, const struct chat_template_options *options,
                           struct buf *out, struct status *st);
+
+/* Whether the template that is taken with (or without) tools loops over parts of content. */
+bool chat_template_wants_parts(const struct chat_template *t, bool with_tools);
 
 #endif

@@ -1,6 +1,7 @@
 /* jinja.c - the doors: parse a source, render a template, each inside its own limits. */
 #include "engine/text/jinja.h"
 #include "engine/text/jinja_interp.h"
+#include "engine/text/jinja_lexer.h"
 #include "engine/text/jinja_parser.h"
 #include "engine/text/jinja_repr.h"
 #include "base/alloc.h"
@@ -103,5 +104,27 @@ bool jinja_render(const struct jinja_template *t, const json_t *variables,
     }
     jinja_env_free(&in->env);
     free(in);
+    return ok;
+}
+
+static bool guarded_unescape(struct jinja_env *e, const char *text, size_t len, struct buf *out)
+{
+    if (setjmp(e->exit))
+        return false;
+    const struct jinja_string *s = jinja_unescape(e, text, len);
+    buf_append(out, s->data, s->len);
+    return true;
+}
+
+bool jinja_unescape_source(const char *text, size_t len, struct buf *out, struct status *st)
+{
+    struct jinja_env e;
+    if (len > JINJA_MAX_SOURCE_BYTES || !utf8_valid(text, len))
+        return status_set(st, STATUS_INVALID, "the template is not UTF-8 text of at most %zu bytes",
+                          JINJA_MAX_SOURCE_BYTES);
+    jinja_env_init(&e, 8 * JINJA_MAX_SOURCE_BYTES, JINJA_DEFAULT_MAX_STEPS, JINJA_DEFAULT_MAX_DEPTH,
+                   st);
+    bool ok = guarded_unescape(&e, text, len, out);
+    jinja_env_free(&e);
     return ok;
 }

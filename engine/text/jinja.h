@@ -52,4 +52,8 @@ void jinja_free(struct jinja_template *t);
 bool jinja_render(const struct jinja_template *t, const json_t *variables,
                   const struct jinja_render_options *options, struct buf *out, struct status *st);
 
+/* Appends `text` with the escapes of Python's string literals resolved (\n, \u00e9, ...), as a
+ * template given on a command line is read. */
+bool jinja_unescape_source(const char *text, size_t len, struct buf *out, struct status *st);
+
 #endif

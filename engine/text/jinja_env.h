@@ -23,8 +23,8 @@ struct jinja_env {
     jmp_buf exit;
 };
 
-/* The stack one parse or render may use; a thread that does either needs this and some more. */
-#define JINJA_MAX_STACK_BYTES ((uintptr_t)1536 << 10)
+/* The stack one parse or render may use: half of what a connection thread has. */
+#define JINJA_MAX_STACK_BYTES ((uintptr_t)512 << 10)
 
 void jinja_env_init(struct jinja_env *e, size_t max_bytes, uint64_t max_steps, int32_t max_depth,
                     struct status *st);

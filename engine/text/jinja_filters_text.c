@@ -29,7 +29,7 @@ struct jinja_value jinja_f_capitalize(struct jinja_interp *in, struct jinja_call
 /* Words, as this filter sees them, begin after a run of space or of - ( { [ <. */
 static bool begins_word(uint32_t c)
 {
-    return unicode_is_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
+    return jinja_char_is_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
 }
 
 struct jinja_value jinja_f_title(struct jinja_interp *in, struct jinja_call *c)
@@ -174,7 +174,7 @@ struct jinja_value jinja_f_wordcount(struct jinja_interp *in, struct jinja_call 
     bool inside = false;
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = 0, n; at < s->len; at += n) {
-        bool word = unicode_is_word(jinja_str_char(s, at, &n));
+        bool word = jinja_char_is_word(jinja_str_char(s, at, &n));
         words += word && !inside;
         inside = word;
     }
@@ -188,7 +188,7 @@ static void collapse_space(struct jinja_interp *in, const struct jinja_string *s
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = 0, n; at < s->len; at += n) {
         uint32_t ch = jinja_str_char(s, at, &n);
-        if (unicode_is_space(ch)) {
+        if (jinja_char_is_space(ch)) {
             pending = out->len > 0;
             continue;
         }

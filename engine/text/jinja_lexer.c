@@ -89,7 +89,7 @@ static size_t skip_space(const struct lexer *l, size_t at)
     while (at < l->len) {
         uint32_t c;
         int n = utf8_decode(l->text + at, l->len - at, &c);
-        if (n <= 0 || !unicode_is_space(c))
+        if (n <= 0 || !jinja_char_is_space(c))
             break;
         at += (size_t)n;
     }
@@ -103,7 +103,7 @@ static size_t rstrip(const struct lexer *l, size_t from, size_t to)
         while (at > from && ((unsigned char)l->text[at] & 0xC0) == 0x80)
             at--;
         uint32_t c;
-        if (utf8_decode(l->text + at, to - at, &c) <= 0 || !unicode_is_space(c))
+        if (utf8_decode(l->text + at, to - at, &c) <= 0 || !jinja_char_is_space(c))
             break;
         to = at;
     }
@@ -307,7 +307,7 @@ static bool lex_name(struct lexer *l)
     while (end < l->len) {
         uint32_t c;
         int n = utf8_decode(l->text + end, l->len - end, &c);
-        if (n <= 0 || !unicode_is_identifier(c, end == l->at))
+        if (n <= 0 || !jinja_char_is_identifier(c, end == l->at))
             break;
         end += (size_t)n;
     }

@@ -42,10 +42,10 @@ static struct jinja_value title(struct jinja_interp *in, struct jinja_call *c)
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = 0, n; at < s->len; at += n) {
         uint32_t ch = jinja_str_char(s, at, &n), out[3];
-        int len = inside ? unicode_lower(ch, out) : unicode_title(ch, out);
+        int len = inside ? jinja_char_lower(ch, out) : jinja_char_title(ch, out);
         for (int i = 0; i < len; i++)
             jinja_sb_char(&sb, out[i]);
-        inside = unicode_is_upper(ch) || unicode_is_lower(ch) || unicode_is_title(ch);
+        inside = jinja_char_is_upper(ch) || jinja_char_is_lower(ch) || jinja_char_is_title(ch);
     }
     return text(in, c, jinja_sb_take(&sb));
 }
@@ -58,9 +58,9 @@ static struct jinja_value swapcase(struct jinja_interp *in, struct jinja_call *c
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = 0, n; at < s->len; at += n) {
         uint32_t ch = jinja_str_char(s, at, &n), out[3] = { ch };
-        int len = unicode_is_upper(ch)   ? unicode_lower(ch, out)
-                  : unicode_is_lower(ch) ? unicode_upper(ch, out)
-                                         : 1;
+        int len = jinja_char_is_upper(ch)   ? jinja_char_lower(ch, out)
+                  : jinja_char_is_lower(ch) ? jinja_char_upper(ch, out)
+                                            : 1;
         for (int i = 0; i < len; i++)
             jinja_sb_char(&sb, out[i]);
     }
@@ -103,7 +103,7 @@ static void push_part(struct jinja_interp *in, struct jinja_list *l, const struc
 static size_t skip(const struct jinja_string *s, size_t at, bool space)
 {
     size_t n;
-    while (at < s->len && unicode_is_space(jinja_str_char(s, at, &n)) == space)
+    while (at < s->len && jinja_char_is_space(jinja_str_char(s, at, &n)) == space)
         at += n;
     return at;
 }
@@ -111,7 +111,7 @@ static size_t skip(const struct jinja_string *s, size_t at, bool space)
 static size_t skip_back(const struct jinja_string *s, size_t at, bool space)
 {
     size_t n;
-    while (at > 0 && unicode_is_space(jinja_str_char_before(s, at, &n)) == space)
+    while (at > 0 && jinja_char_is_space(jinja_str_char_before(s, at, &n)) == space)
         at -= n;
     return at;
 }
@@ -482,37 +482,37 @@ static struct jinja_value all(struct jinja_interp *in, const struct jinja_call *
 
 static struct jinja_value isalpha_(struct jinja_interp *in, struct jinja_call *c)
 {
-    return all(in, c, unicode_is_alpha);
+    return all(in, c, jinja_char_is_alpha);
 }
 
 static struct jinja_value isalnum_(struct jinja_interp *in, struct jinja_call *c)
 {
-    return all(in, c, unicode_is_alnum);
+    return all(in, c, jinja_char_is_alnum);
 }
 
 static struct jinja_value isdecimal(struct jinja_interp *in, struct jinja_call *c)
 {
-    return all(in, c, unicode_is_decimal);
+    return all(in, c, jinja_char_is_decimal);
 }
 
 static struct jinja_value isdigit_(struct jinja_interp *in, struct jinja_call *c)
 {
-    return all(in, c, unicode_is_digit);
+    return all(in, c, jinja_char_is_digit);
 }
 
 static struct jinja_value isnumeric(struct jinja_interp *in, struct jinja_call *c)
 {
-    return all(in, c, unicode_is_numeric);
+    return all(in, c, jinja_char_is_numeric);
 }
 
 static struct jinja_value isspace_(struct jinja_interp *in, struct jinja_call *c)
 {
-    return all(in, c, unicode_is_space);
+    return all(in, c, jinja_char_is_space);
 }
 
 static struct jinja_value isprintable(struct jinja_interp *in, struct jinja_call *c)
 {
-    return jinja_bool(self(c)->len == 0 || all(in, c, unicode_is_printable).as.boolean);
+    return jinja_bool(self(c)->len == 0 || all(in, c, jinja_char_is_printable).as.boolean);
 }
 
 static struct jinja_value isascii_(struct jinja_interp *in, struct jinja_call *c)
@@ -527,7 +527,7 @@ static struct jinja_value isidentifier(struct jinja_interp *in, struct jinja_cal
     bool yes = s->len > 0;
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = 0, n; yes && at < s->len; at += n)
-        yes = unicode_is_identifier(jinja_str_char(s, at, &n), at == 0);
+        yes = jinja_char_is_identifier(jinja_str_char(s, at, &n), at == 0);
     return jinja_bool(yes);
 }
 
@@ -551,7 +551,7 @@ static struct jinja_value istitle(struct jinja_interp *in, struct jinja_call *c)
     jinja_charge_bytes(&in->env, s->len);
     for (size_t at = 0, n; at < s->len; at += n) {
         uint32_t ch = jinja_str_char(s, at, &n);
-        bool up = unicode_is_upper(ch) || unicode_is_title(ch), low = unicode_is_lower(ch);
+        bool up = jinja_char_is_upper(ch) || jinja_char_is_title(ch), low = jinja_char_is_lower(ch);
         if (up ? inside : low && !inside)
             return jinja_bool(false);
         inside = up || low;

@@ -15,7 +15,7 @@ static void add_case(struct jinja_sb *sb, uint32_t c, int (*map)(uint32_t c, uin
 
 static bool is_cased(uint32_t c)
 {
-    return unicode_is_upper(c) || unicode_is_lower(c) || unicode_is_title(c);
+    return jinja_char_is_upper(c) || jinja_char_is_lower(c) || jinja_char_is_title(c);
 }
 
 /* Small sigma at a word's end has a form of its own. */
@@ -33,7 +33,7 @@ static void add_lower(struct jinja_sb *sb, const struct jinja_string *s, size_t 
     if (c == 0x3A3)
         jinja_sb_char(sb, is_final_sigma(s, at, *n) ? 0x3C2 : 0x3C3);
     else
-        add_case(sb, c, unicode_lower);
+        add_case(sb, c, jinja_char_lower);
 }
 
 const struct jinja_string *jinja_str_upper(struct jinja_env *e, const struct jinja_string *s)
@@ -42,7 +42,7 @@ const struct jinja_string *jinja_str_upper(struct jinja_env *e, const struct jin
     jinja_sb_init(&sb, e);
     jinja_charge_bytes(e, s->len);
     for (size_t at = 0, n; at < s->len; at += n)
-        add_case(&sb, jinja_str_char(s, at, &n), unicode_upper);
+        add_case(&sb, jinja_str_char(s, at, &n), jinja_char_upper);
     return jinja_str_mark(e, jinja_sb_take(&sb), s->markup);
 }
 
@@ -63,7 +63,7 @@ const struct jinja_string *jinja_str_capitalize(struct jinja_env *e, const struc
     jinja_charge_bytes(e, s->len);
     for (size_t at = 0, n; at < s->len; at += n) {
         if (at == 0)
-            add_case(&sb, jinja_str_char(s, at, &n), unicode_title);
+            add_case(&sb, jinja_str_char(s, at, &n), jinja_char_title);
         else
             add_lower(&sb, s, at, &n);
     }
@@ -76,9 +76,9 @@ static bool is_case(const struct jinja_string *s, bool upper)
     bool any = false;
     for (size_t at = 0, n; at < s->len; at += n) {
         uint32_t c = jinja_str_char(s, at, &n);
-        if (unicode_is_title(c) || (upper ? unicode_is_lower(c) : unicode_is_upper(c)))
+        if (jinja_char_is_title(c) || (upper ? jinja_char_is_lower(c) : jinja_char_is_upper(c)))
             return false;
-        any |= upper ? unicode_is_upper(c) : unicode_is_lower(c);
+        any |= upper ? jinja_char_is_upper(c) : jinja_char_is_lower(c);
     }
     return any;
 }
@@ -97,7 +97,7 @@ static bool strips(const struct jinja_string *chars, const struct jinja_string *
                    size_t n, uint32_t c)
 {
     if (!chars)
-        return unicode_is_space(c);
+        return jinja_char_is_space(c);
     return chars->len >= n && memmem(chars->data, chars->len, s->data + at, n) != NULL;
 }
 
@@ -165,7 +165,7 @@ struct jinja_list *jinja_str_splitlines(struct jinja_env *e, const struct jinja_
         size_t at = from, n = 0, end = s->len;
         for (; at < s->len; at += n) {
             uint32_t c = jinja_str_char(s, at, &n);
-            if (unicode_is_line_break(c)) {
+            if (jinja_char_is_line_break(c)) {
                 if (c == '\r' && at + 1 < s->len && s->data[at + 1] == '\n')
                     n = 2;
                 end = at;

@@ -152,7 +152,7 @@ static int copy_case(const uint32_t from[3], uint32_t out[3])
     return n;
 }
 
-int unicode_upper(uint32_t c, uint32_t out[3])
+int jinja_char_upper(uint32_t c, uint32_t out[3])
 {
     const struct special_case *s = c < 0x80 ? NULL : find_special(c);
     if (s)
@@ -161,7 +161,7 @@ int unicode_upper(uint32_t c, uint32_t out[3])
     return 1;
 }
 
-int unicode_title(uint32_t c, uint32_t out[3])
+int jinja_char_title(uint32_t c, uint32_t out[3])
 {
     const struct special_case *s = c < 0x80 ? NULL : find_special(c);
     if (s)
@@ -170,7 +170,7 @@ int unicode_title(uint32_t c, uint32_t out[3])
     return 1;
 }
 
-int unicode_lower(uint32_t c, uint32_t out[3])
+int jinja_char_lower(uint32_t c, uint32_t out[3])
 {
     if (c == 0x130) { /* capital I with dot */
         out[0] = 'i';
@@ -181,20 +181,20 @@ int unicode_lower(uint32_t c, uint32_t out[3])
     return 1;
 }
 
-bool unicode_is_space(uint32_t c)
+bool jinja_char_is_space(uint32_t c)
 {
     return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
            c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-bool unicode_is_line_break(uint32_t c)
+bool jinja_char_is_line_break(uint32_t c)
 {
     return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
            c == 0x2029;
 }
 
-bool unicode_is_alpha(uint32_t c)
+bool jinja_char_is_alpha(uint32_t c)
 {
     switch (category(c)) {
     case UTF8PROC_CATEGORY_LU:
@@ -208,49 +208,49 @@ bool unicode_is_alpha(uint32_t c)
     }
 }
 
-bool unicode_is_decimal(uint32_t c)
+bool jinja_char_is_decimal(uint32_t c)
 {
     return category(c) == UTF8PROC_CATEGORY_ND;
 }
 
-bool unicode_is_digit(uint32_t c)
+bool jinja_char_is_digit(uint32_t c)
 {
     for (size_t i = 0; c > 0x7F && i < sizeof other_digits / sizeof other_digits[0]; i++)
         if (c >= other_digits[i][0] && c <= other_digits[i][1])
             return true;
-    return unicode_is_decimal(c);
+    return jinja_char_is_decimal(c);
 }
 
 /* Ideographs that mean a number are left out: utf8proc carries no numeric values. */
-bool unicode_is_numeric(uint32_t c)
+bool jinja_char_is_numeric(uint32_t c)
 {
     utf8proc_category_t k = category(c);
     return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
 }
 
-bool unicode_is_alnum(uint32_t c)
+bool jinja_char_is_alnum(uint32_t c)
 {
-    return unicode_is_alpha(c) || unicode_is_numeric(c);
+    return jinja_char_is_alpha(c) || jinja_char_is_numeric(c);
 }
 
-bool unicode_is_upper(uint32_t c)
+bool jinja_char_is_upper(uint32_t c)
 {
     return category(c) == UTF8PROC_CATEGORY_LU || (c >= 0x2160 && c <= 0x216F) ||
            (c >= 0x24B6 && c <= 0x24CF);
 }
 
-bool unicode_is_title(uint32_t c)
+bool jinja_char_is_title(uint32_t c)
 {
     return category(c) == UTF8PROC_CATEGORY_LT;
 }
 
-bool unicode_is_lower(uint32_t c)
+bool jinja_char_is_lower(uint32_t c)
 {
     return category(c) == UTF8PROC_CATEGORY_LL || c == 0xAA || c == 0xBA ||
            (c >= 0x2170 && c <= 0x217F) || (c >= 0x24D0 && c <= 0x24E9);
 }
 
-bool unicode_is_printable(uint32_t c)
+bool jinja_char_is_printable(uint32_t c)
 {
     switch (category(c)) {
     case UTF8PROC_CATEGORY_CN:
@@ -268,12 +268,12 @@ bool unicode_is_printable(uint32_t c)
     }
 }
 
-bool unicode_is_word(uint32_t c)
+bool jinja_char_is_word(uint32_t c)
 {
-    return c == '_' || unicode_is_alnum(c);
+    return c == '_' || jinja_char_is_alnum(c);
 }
 
-bool unicode_is_identifier(uint32_t c, bool first)
+bool jinja_char_is_identifier(uint32_t c, bool first)
 {
     if (c < 0x80)
         return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -287,6 +287,6 @@ bool unicode_is_identifier(uint32_t c, bool first)
     case UTF8PROC_CATEGORY_PC:
         return !first;
     default:
-        return unicode_is_alpha(c);
+        return jinja_char_is_alpha(c);
     }
 }

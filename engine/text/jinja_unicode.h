@@ -7,22 +7,22 @@
 #include <stdint.h>
 
 /* Full case mappings without context: write 1 to 3 characters and return how many. */
-int unicode_upper(uint32_t c, uint32_t out[3]);
-int unicode_lower(uint32_t c, uint32_t out[3]);
-int unicode_title(uint32_t c, uint32_t out[3]);
+int jinja_char_upper(uint32_t c, uint32_t out[3]);
+int jinja_char_lower(uint32_t c, uint32_t out[3]);
+int jinja_char_title(uint32_t c, uint32_t out[3]);
 
-bool unicode_is_space(uint32_t c);      /* str.isspace, and \s of a regular expression */
-bool unicode_is_line_break(uint32_t c); /* where str.splitlines splits */
-bool unicode_is_alpha(uint32_t c);
-bool unicode_is_decimal(uint32_t c);
-bool unicode_is_digit(uint32_t c);
-bool unicode_is_numeric(uint32_t c);
-bool unicode_is_alnum(uint32_t c);
-bool unicode_is_upper(uint32_t c);
-bool unicode_is_lower(uint32_t c);
-bool unicode_is_title(uint32_t c);
-bool unicode_is_printable(uint32_t c);
-bool unicode_is_word(uint32_t c); /* \w of a regular expression */
-bool unicode_is_identifier(uint32_t c, bool first);
+bool jinja_char_is_space(uint32_t c);      /* str.isspace, and \s of a regular expression */
+bool jinja_char_is_line_break(uint32_t c); /* where str.splitlines splits */
+bool jinja_char_is_alpha(uint32_t c);
+bool jinja_char_is_decimal(uint32_t c);
+bool jinja_char_is_digit(uint32_t c);
+bool jinja_char_is_numeric(uint32_t c);
+bool jinja_char_is_alnum(uint32_t c);
+bool jinja_char_is_upper(uint32_t c);
+bool jinja_char_is_lower(uint32_t c);
+bool jinja_char_is_title(uint32_t c);
+bool jinja_char_is_printable(uint32_t c);
+bool jinja_char_is_word(uint32_t c); /* \w of a regular expression */
+bool jinja_char_is_identifier(uint32_t c, bool first);
 
 #endif
