@@ -114,6 +114,7 @@ void worker_release(struct worker *w)
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
+    w->device->backend->bind_thread(w->device);
     pthread_mutex_lock(&w->mutex);
     for (;;) {
         while (!w->posted && !w->stopping)
