@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import SANITIZED, SLOW
+from conftest import BIN, SANITIZED, SLOW
 
 HALF = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"prompt\": \"a"
 
@@ -148,8 +148,8 @@ def test_cancelled_non_streaming_request_frees_its_blocks(server):
 
 
 def test_port_in_use(server, model_dir):
-    result = subprocess.run([os.environ.get("INFERD_BIN", "build/inferd"), "serve", str(model_dir),
-                             "--host", "127.0.0.1", "--port", str(server.port)],
-                            capture_output=True, text=True, timeout=60)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+    result = subprocess.run([BIN, "serve", str(model_dir), "--host", "127.0.0.1", "--port",
+                             str(server.port)], capture_output=True, text=True, timeout=60, env=env)
     assert result.returncode == 1
     assert str(server.port) in result.stderr
