@@ -87,7 +87,7 @@ simd = $(if $(findstring _avx512bf16.c,$(1)),-mavx512f -mavx512bw -mavx512vl -ma
        $(if $(findstring _avx512.c,$(1)),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mavx2,\
        $(if $(findstring _avx2.c,$(1)),-mavx2 -mfma -mf16c,)))
 # Kernels are the hot loops.
-hot = $(if $(filter kernels/cpu/%,$(1)),-O3,)
+hot = $(if $(filter kernels/cpu/% kernels/tensor.c,$(1)),-O3,)
 
 $(BUILD)/obj/%.c.o: %.c
 	@mkdir -p $(@D)
