@@ -9,7 +9,7 @@ static bool render(struct exchange *x, const struct json_node *body, struct buf 
 {
     struct chat_input chat;
     const char *model;
-    if (!body_model(body, x->app, &model, st) || !chat_input_read(x->app, body, &chat, st))
+    if (!body_model(body, x->app, &model, st) || !chat_input_read(body, &chat, st))
         return false;
     bool ok = chat_input_render(x->app, &chat, text, st);
     chat_input_free(&chat);

@@ -200,12 +200,13 @@ static void keep_echo(struct exchange *x, const struct chat_input *chat,
                       struct chat_format_data *data)
 {
     const struct server *s = x->app;
-    size_t len = 0;
-    const char *text = chat_input_last_text(chat, s->config->response_role, &len);
-    if (!text)
-        return;
-    data->echo = arena_strndup(&x->arena, text, len);
-    data->echo_len = len;
+    struct buf text;
+    buf_init(&text, 0);
+    if (chat_input_last_text(chat, s->config->response_role, &text)) {
+        data->echo = arena_strndup(&x->arena, buf_str(&text), text.len);
+        data->echo_len = text.len;
+    }
+    buf_free(&text);
 }
 
 static bool encode(struct exchange *x, const struct json_node *body, const struct chat_input *chat,
@@ -239,7 +240,7 @@ static bool prepare(struct exchange *x, const struct json_node *body, struct gen
     if (!body_model(body, s, &in->model, st) ||
         !sampling_fields_read(body, GENERATION_CHAT, &limits, &x->arena, params, st))
         return false;
-    if (!chat_input_read(s, body, &chat, st)) {
+    if (!chat_input_read(body, &chat, st)) {
         sampling_lists_unref(params->lists);
         return false;
     }

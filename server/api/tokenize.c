@@ -19,7 +19,7 @@ static bool read_text(struct exchange *x, const struct json_node *body, struct b
     const char *given = NULL;
     size_t len = 0;
     if (messages.value) {
-        if (!chat_input_read(x->app, body, &chat, st))
+        if (!chat_input_read(body, &chat, st))
             return false;
         *add_special_tokens = chat.add_special_tokens;
         bool ok = chat_input_render(x->app, &chat, text, st);

@@ -81,7 +81,7 @@ static void read_chat(const struct json_node *body)
     struct chat_input chat;
     struct status st = { 0 };
     struct buf text = { 0 };
-    if (!chat_input_read(&server, body, &chat, &st)) {
+    if (!chat_input_read(body, &chat, &st)) {
         check_error(&st);
         return;
     }

@@ -157,6 +157,9 @@ bool chat_template_render(const struct chat_template *t, json_t *messages, json_
         const json_t *content = json_object_get(message, "content");
         buf_printf(out, "%s: ", role);
         buf_append(out, json_string_value(content), json_string_length(content));
+        for (size_t k = 0; k < json_array_size(content); k++)
+            buf_printf(out, "%s%s", k ? "\n" : "",
+                       json_string_value(json_object_get(json_array_get(content, k), "text")));
         buf_append_char(out, '\n');
     }
     if (tools)
