@@ -58,14 +58,14 @@ static void cut(struct encoder *e, const char *text, size_t len)
 
 static void strip_left(struct segment *s)
 {
-    size_t n = unicode_python_space_prefix(s->text, s->len);
+    size_t n = unicode_span(s->text, s->len, unicode_is_python_space);
     s->text += n;
     s->len -= n;
 }
 
 static void strip_right(struct segment *s)
 {
-    s->len = unicode_python_space_suffix(s->text, s->len);
+    s->len = unicode_trim(s->text, s->len, unicode_is_python_space);
 }
 
 /* s becomes a followed by b. */

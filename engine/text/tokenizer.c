@@ -2,6 +2,7 @@
  */
 #include "engine/text/tokenizer.h"
 #include "base/utf8.h"
+#include "engine/text/json_tokenizer.h"
 #include "engine/text/spm_tokenizer.h"
 #include "engine/text/tokenizer_config.h"
 #include "engine/text/tokenizer_kind.h"
@@ -15,7 +16,16 @@ bool tokenizer_load(const char *model_dir, struct tokenizer **out, struct status
     *out = NULL;
     if (!tokenizer_config_load(model_dir, &config, st))
         return false;
-    bool ok = spm_tokenizer_load(model_dir, &config, out, st);
+    bool ok = json_tokenizer_load(model_dir, &config, out, st);
+    if (!ok && st->code == STATUS_NOT_FOUND) {
+        status_clear(st);
+        ok = spm_tokenizer_load(model_dir, &config, out, st);
+        if (!ok && st->code == STATUS_NOT_FOUND)
+            status_set(st, STATUS_NOT_FOUND,
+                       "%s holds neither tokenizer.json nor tokenizer.model; copy the model's "
+                       "tokenizer files there",
+                       model_dir);
+    }
     tokenizer_config_free(&config);
     return ok;
 }

@@ -1,0 +1,33 @@
+/* decoder.h - the "decoder" of tokenizer.json: pieces back to text, one piece at a time.
+ *
+ * A decoder is immutable once loaded and safe on any thread; a stream over it belongs to one. Each
+ * stage hands on what can no longer change and holds back a bounded rest. */
+#ifndef INFERD_ENGINE_TEXT_DECODER_H
+#define INFERD_ENGINE_TEXT_DECODER_H
+
+#include "base/buf.h"
+#include "base/status.h"
+#include <jansson.h>
+#include <stddef.h>
+
+struct decoder;
+struct decoder_stream;
+
+/* `spec` is the JSON value; null gives a decoder that joins pieces with spaces, as the library
+ * does. A component that is not known, or that cannot follow the one before it, is an error that
+ * names it. */
+bool decoder_load(const json_t *spec, struct decoder **out, struct status *st);
+void decoder_free(struct decoder *d);
+
+/* `exact`: a row of byte pieces that is not UTF-8 as a whole becomes one U+FFFD per byte, as in the
+ * library; for that the whole row is held back. Otherwise the row's characters leave one by one,
+ * and only bytes that form none become U+FFFD. */
+struct decoder_stream *decoder_stream_open(const struct decoder *d, bool exact);
+void decoder_stream_push(struct decoder_stream *s, const char *piece, size_t len, struct buf *out);
+void decoder_stream_finish(struct decoder_stream *s, struct buf *out);
+void decoder_stream_close(struct decoder_stream *s);
+
+/* The bytes a piece stands for in running text, which need not be UTF-8. */
+void decoder_piece_bytes(const struct decoder *d, const char *piece, size_t len, struct buf *out);
+
+#endif
