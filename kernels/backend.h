@@ -98,6 +98,18 @@ struct backend {
     /* out[:, i] = act(x[:, i]) * x[:, n + i], x is [num_tokens, 2n]: gate then up. */
     void (*act_and_mul)(struct device *d, struct tensor *out, const struct tensor *x,
                         enum activation act);
+    /* out = the experts' weighted sum for x, see struct moe; out and x are [num_tokens,
+     * hidden_size], and out may be x. router_logits [num_tokens, num_experts] are moe->router's. A
+     * token's experts are added in falling order of their scores. */
+    void (*moe)(struct device *d, struct tensor *out, const struct tensor *x,
+                const struct tensor *router_logits, const struct moe *moe);
+    /* x[t] += sigmoid(gate[t]) * y[t]; gate is [num_tokens, 1]. */
+    void (*add_gated)(struct device *d, struct tensor *x, const struct tensor *y,
+                      const struct tensor *gate);
+    /* x = act(x), for MLPs without a gate. */
+    void (*act)(struct device *d, struct tensor *x, enum activation act);
+    /* x = cap * tanh(x / cap), cap > 0. */
+    void (*softcap)(struct device *d, struct tensor *x, float cap);
     /* out[i] = x[indices[i]]; out->rows rows. */
     void (*gather_rows)(struct device *d, struct tensor *out, const struct tensor *x,
                         const int32_t *indices);

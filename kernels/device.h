@@ -23,6 +23,8 @@ struct workspace_desc {
     int32_t max_in_features, max_out_features; /* over all linears */
     int32_t num_heads, num_kv_heads, head_dim;
     int32_t vocab_size;
+    /* The largest mixture of experts; all 0: none. */
+    int32_t num_experts, num_experts_per_tok, moe_hidden_size, moe_intermediate_size;
 };
 
 struct memory_info {

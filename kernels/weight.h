@@ -36,6 +36,47 @@ struct norm {
 
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, NUM_ACTIVATIONS };
 
+/* How the router's logits become an expert's score. */
+enum moe_scoring {
+    MOE_SOFTMAX,      /* over all experts */
+    MOE_SOFTMAX_TOPK, /* over the chosen ones only */
+    MOE_SIGMOID       /* each by itself (DeepSeek-V3) */
+};
+/* What a group of experts is worth where only the best groups take part. */
+enum moe_group_score {
+    MOE_GROUP_MAX, /* its best expert (DeepSeek-V2) */
+    MOE_GROUP_TOP2 /* the sum of its two best (DeepSeek-V3) */
+};
+
+enum { MOE_MAX_EXPERTS = 1024 }; /* twice the most that is published */
+
+/* A mixture of experts: of num_experts gated MLPs each token runs num_experts_per_tok, those that a
+ * router chooses, and takes their weighted sum (Shazeer et al., 2017).
+ *
+ * For a token with router logits l: score = scoring(l). The experts with the greatest
+ * score + score_bias are chosen (ties: the lower id), with groups only from the topk_groups best
+ * groups. Their weights are their scores without the bias, divided by their sum with
+ * norm_topk_prob, times routed_scaling_factor. Groups: DeepSeek-AI, 2024 (arXiv:2405.04434); the
+ * bias and the sigmoid: arXiv:2412.19437.
+ *
+ * All experts have the same sizes, format and kernel and lie in memory in rising order, the same
+ * distance apart, so that a backend may address them as one block. */
+struct moe {
+    int32_t num_experts;         /* up to MOE_MAX_EXPERTS */
+    int32_t num_experts_per_tok; /* up to num_experts */
+    enum moe_scoring scoring;
+    enum moe_group_score group_score;
+    int32_t num_groups;  /* a divisor of num_experts; 0 or 1: no groups */
+    int32_t topk_groups; /* they hold num_experts_per_tok experts or more */
+    bool norm_topk_prob;
+    float routed_scaling_factor;
+    const float *score_bias; /* [num_experts] device memory, or NULL */
+    enum activation act;
+    struct linear router;         /* [num_experts, hidden_size] */
+    const struct linear *gate_up; /* host array [num_experts]: [2 * intermediate, hidden_size] */
+    const struct linear *down;    /* host array [num_experts]: [hidden_size, intermediate] */
+};
+
 /* Rotary embedding (Su et al., 2021), rotate-half row order unless `interleaved`. */
 struct rope {
     int32_t rotary_dim;      /* leading elements of a head that rotate; even */

@@ -202,7 +202,7 @@ static bool cpu_sync(struct device *d, struct status *st)
 /* --- workspace -------------------------------------------------------------------------------- */
 
 struct workspace_parts {
-    size_t linear, attention, sampling;
+    size_t linear, attention, sampling, moe;
 };
 
 static size_t aligned(size_t bytes)
@@ -218,13 +218,19 @@ static struct workspace_parts workspace_parts(const struct device *d,
         .linear = aligned(cpu_linear_scratch_bytes(c, w)),
         .attention = aligned(cpu_attention_scratch_bytes(c, w)),
         .sampling = aligned(cpu_sampling_scratch_bytes(c, w)),
+        .moe = aligned(cpu_moe_scratch_bytes(c, w)),
     };
+}
+
+static size_t all_parts(const struct workspace_parts *p)
+{
+    return p->linear + p->attention + p->sampling + p->moe;
 }
 
 static size_t cpu_workspace_bytes(const struct device *d, const struct workspace_desc *w)
 {
     struct workspace_parts parts = workspace_parts(d, w);
-    return parts.linear + parts.attention + parts.sampling;
+    return all_parts(&parts);
 }
 
 static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc *w,
@@ -233,10 +239,10 @@ static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc 
     struct cpu_device *c = cpu_device_of(d);
     struct workspace_parts parts = workspace_parts(d, w);
     cpu_free(d, &c->workspace);
-    c->linear_scratch = c->attention_scratch = c->sampling_scratch = NULL;
+    c->linear_scratch = c->attention_scratch = c->sampling_scratch = c->moe_scratch = NULL;
     c->linear_scratch_bytes = c->attention_scratch_bytes = c->sampling_scratch_bytes = 0;
-    if (!cpu_alloc(d, &c->workspace, parts.linear + parts.attention + parts.sampling, MEMORY_DEVICE,
-                   st))
+    c->moe_scratch_bytes = 0;
+    if (!cpu_alloc(d, &c->workspace, all_parts(&parts), MEMORY_DEVICE, st))
         return status_prefix(st, "workspace for %d tokens in a step: ", w->max_num_tokens);
     char *at = c->workspace.data;
     c->limits = *w;
@@ -246,6 +252,8 @@ static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc 
     c->attention_scratch_bytes = parts.attention;
     c->sampling_scratch = at + parts.linear + parts.attention;
     c->sampling_scratch_bytes = parts.sampling;
+    c->moe_scratch = at + parts.linear + parts.attention + parts.sampling;
+    c->moe_scratch_bytes = parts.moe;
     return true;
 }
 
@@ -272,6 +280,10 @@ const struct backend backend_cpu = {
     .reshape_and_cache = cpu_reshape_and_cache,
     .attention = cpu_attention,
     .act_and_mul = cpu_act_and_mul,
+    .act = cpu_act,
+    .softcap = cpu_softcap,
+    .moe = cpu_moe,
+    .add_gated = cpu_add_gated,
     .gather_rows = cpu_gather_rows,
     .add = cpu_add,
     .scale = cpu_scale,

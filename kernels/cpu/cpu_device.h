@@ -19,7 +19,9 @@ struct cpu_device {
     void *linear_scratch;    /* activations rounded for a product */
     void *attention_scratch; /* per thread: see attention.c */
     void *sampling_scratch;  /* per thread: see sampling.c */
+    void *moe_scratch;       /* see moe.c */
     size_t linear_scratch_bytes, attention_scratch_bytes, sampling_scratch_bytes;
+    size_t moe_scratch_bytes;
 };
 
 static inline struct cpu_device *cpu_device_of(struct device *d)

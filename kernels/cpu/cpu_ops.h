@@ -24,10 +24,19 @@ void cpu_norm(struct device *d, struct tensor *out, struct tensor *residual, con
               const struct norm *norm);
 void cpu_act_and_mul(struct device *d, struct tensor *out, const struct tensor *x,
                      enum activation act);
+void cpu_act(struct device *d, struct tensor *x, enum activation act);
+void cpu_softcap(struct device *d, struct tensor *x, float cap);
 void cpu_rotary_cos_sin(struct device *d, struct tensor *cos_sin, const int32_t *positions,
                         const struct rope *rope);
 void cpu_rotary_embedding(struct device *d, struct tensor *x, int32_t head_dim,
                           const struct tensor *cos_sin, const struct rope *rope);
+
+/* moe.c */
+void cpu_moe(struct device *d, struct tensor *out, const struct tensor *x,
+             const struct tensor *router_logits, const struct moe *moe);
+void cpu_add_gated(struct device *d, struct tensor *x, const struct tensor *y,
+                   const struct tensor *gate);
+size_t cpu_moe_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w);
 
 /* kv_cache.c, attention.c */
 void cpu_reshape_and_cache(struct device *d, const struct kv_layer *kv, const struct tensor *k,

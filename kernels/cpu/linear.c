@@ -87,7 +87,7 @@ static const struct linear_kernel *best_kernel(enum cpu_isa isa, enum dtype weig
     return best;
 }
 
-static int32_t num_panels(const struct linear *l)
+int32_t linear_num_panels(const struct linear *l)
 {
     return (l->out_features - 1) / LINEAR_PANEL + 1;
 }
@@ -109,11 +109,12 @@ bool cpu_linear_plan(const struct device *d, struct linear *l, struct status *st
     l->format = plain;
     l->kernel = best_kernel(c->isa, plain->dtype);
     assert(l->kernel);
-    l->packed_bytes = (size_t)num_panels(l) * linear_panel_bytes(plain->dtype, l->in_features);
+    l->packed_bytes =
+        (size_t)linear_num_panels(l) * linear_panel_bytes(plain->dtype, l->in_features);
     return true;
 }
 
-static void *panel_at(const struct linear *l, int32_t panel)
+void *linear_panel_at(const struct linear *l, int32_t panel)
 {
     return (char *)l->packed +
            (size_t)panel * linear_panel_bytes(l->kernel->weights, l->in_features);
@@ -153,7 +154,8 @@ void cpu_linear_pack(const struct device *d, const struct linear *l, int32_t row
         const void *src = (const char *)rows + (size_t)done * row_bytes;
         if (!same)
             convert_rows(converted, l, src, count, format, row, wide);
-        l->kernel->pack(panel_at(l, at / LINEAR_PANEL), l, first, count, same ? src : converted);
+        l->kernel->pack(linear_panel_at(l, at / LINEAR_PANEL), l, first, count,
+                        same ? src : converted);
         done += count;
     }
     free(converted);
@@ -163,15 +165,22 @@ void cpu_linear_pack(const struct device *d, const struct linear *l, int32_t row
 
 /* --- the product ------------------------------------------------------------------------------ */
 
-static size_t input_bytes(enum linear_input input)
+size_t linear_input_element_bytes(const struct linear *l)
 {
-    return input == LINEAR_INPUT_BF16 ? sizeof(uint16_t) : sizeof(float);
+    return l->kernel->input == LINEAR_INPUT_BF16 ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Elements of a converted row: whole cache lines, and never a power of two of them. */
-static int64_t input_stride(int32_t in_features)
+int64_t linear_input_stride(int32_t in_features)
 {
     return ((int64_t)in_features + 63) / 64 * 64 + ROW_PADDING;
+}
+
+void linear_convert_row(const struct linear *l, void *dst, const float *src)
+{
+    size_t element = linear_input_element_bytes(l);
+    l->kernel->convert(dst, src, l->in_features);
+    if (l->in_features % 2 != 0)
+        memset((char *)dst + (size_t)l->in_features * element, 0, element);
 }
 
 size_t cpu_linear_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w)
@@ -180,7 +189,7 @@ size_t cpu_linear_scratch_bytes(const struct cpu_device *d, const struct workspa
     int32_t rows = w->max_num_tokens > w->max_logits_rows ? w->max_num_tokens : w->max_logits_rows;
     if (rows > MAX_ROWS_AT_ONCE)
         rows = MAX_ROWS_AT_ONCE;
-    return (size_t)rows * (size_t)input_stride(w->max_in_features) * sizeof(float);
+    return (size_t)rows * (size_t)linear_input_stride(w->max_in_features) * sizeof(float);
 }
 
 struct product {
@@ -203,19 +212,12 @@ static int32_t min_i32(int32_t a, int32_t b)
 static void convert_task(void *arg, int32_t task, int32_t thread)
 {
     const struct product *p = arg;
-    const struct linear_kernel *kernel = p->l->kernel;
-    size_t element = input_bytes(kernel->input);
-    int32_t in_features = p->l->in_features;
     int32_t begin = task * p->convert_rows;
     int32_t end = min_i32(p->rows, begin + p->convert_rows);
     (void)thread;
-    for (int32_t r = begin; r < end; r++) {
-        char *dst = (char *)p->input + (size_t)r * p->row_bytes;
-        kernel->convert(dst, (const float *)p->x->data + (p->first_row + r) * p->x->stride,
-                        in_features);
-        if (in_features % 2 != 0)
-            memset(dst + (size_t)in_features * element, 0, element);
-    }
+    for (int32_t r = begin; r < end; r++)
+        linear_convert_row(p->l, (char *)p->input + (size_t)r * p->row_bytes,
+                           (const float *)p->x->data + (p->first_row + r) * p->x->stride);
 }
 
 static void convert_input(struct thread_pool *pool, struct product *p)
@@ -240,7 +242,7 @@ static void product_task(void *arg, int32_t task, int32_t thread)
     struct linear_block b = {
         .x = (const char *)p->input + (size_t)row * p->row_bytes,
         .x_stride = p->stride,
-        .packed = panel_at(l, panel),
+        .packed = linear_panel_at(l, panel),
         .out = (float *)p->out->data + (p->first_row + row) * p->out->stride + col,
         .out_stride = p->out->stride,
         .bias = l->bias ? l->bias + col : NULL,
@@ -255,7 +257,7 @@ static void product_task(void *arg, int32_t task, int32_t thread)
  * too few panels to keep all threads busy to the end. */
 static int32_t cut(struct product *p, int32_t num_threads)
 {
-    int32_t panels = num_panels(p->l), wanted = num_threads * TASKS_PER_THREAD;
+    int32_t panels = linear_num_panels(p->l), wanted = num_threads * TASKS_PER_THREAD;
     int64_t products = (int64_t)p->rows * p->l->in_features * p->l->out_features;
     p->rows_per_task = p->rows;
     p->row_parts = 1;
@@ -280,8 +282,8 @@ void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,
     assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32 && out->rows == x->rows);
     assert(x->cols == weight->in_features && out->cols == weight->out_features);
     struct product p = { .l = weight, .x = x, .out = out, .input = c->linear_scratch };
-    p.stride = input_stride(weight->in_features);
-    p.row_bytes = (size_t)p.stride * input_bytes(weight->kernel->input);
+    p.stride = linear_input_stride(weight->in_features);
+    p.row_bytes = (size_t)p.stride * linear_input_element_bytes(weight);
     size_t fit = c->linear_scratch_bytes / p.row_bytes;
     assert(fit > 0);
     int32_t at_once = fit < MAX_ROWS_AT_ONCE ? (int32_t)fit : MAX_ROWS_AT_ONCE;

@@ -49,6 +49,15 @@ struct linear_kernel {
     void (*unpack_row)(float *dst, const struct linear *l, int32_t row);
 };
 
+/* linear.c, for ops that run products of their own. */
+int32_t linear_num_panels(const struct linear *l);
+void *linear_panel_at(const struct linear *l, int32_t panel);
+/* From one converted row of x to the next, in elements: whole cache lines, and never a power of two
+ * of them. */
+int64_t linear_input_stride(int32_t in_features);
+size_t linear_input_element_bytes(const struct linear *l); /* of a converted row */
+void linear_convert_row(const struct linear *l, void *dst, const float *src);
+
 /* linear_pack.c: the layouts above. */
 size_t linear_panel_bytes(enum dtype weights, int32_t in_features);
 void linear_pack_pairs(void *panel, const struct linear *l, int32_t first, int32_t num_rows,

@@ -12,10 +12,13 @@ struct norm_kernel {
     void (*run)(float *out, float *residual, const float *x, const struct norm *norm);
 };
 
-/* activation.c: out[i] = act(gate[i]) * up[i]. */
+/* activation.c: out[i] = act(gate[i]) * up[i], or act(gate[i]) where up is NULL; out may be gate.
+ */
 struct activation_kernel {
     enum cpu_isa needs;
     void (*run)(float *out, const float *gate, const float *up, int32_t count, enum activation act);
+    /* x[i] = cap * tanh(x[i] / cap) */
+    void (*softcap)(float *x, int32_t count, float cap);
 };
 
 /* rotary_embedding.c: rotates one head in place; `half` = rotary_dim / 2. */
@@ -57,6 +60,8 @@ struct logits_kernel {
 
 extern const struct norm_kernel norm_kernel_avx2, norm_kernel_avx512;
 extern const struct activation_kernel activation_kernel_avx2, activation_kernel_avx512;
+/* The row for this device. */
+const struct activation_kernel *activation_kernel_for(const struct cpu_device *d);
 extern const struct rotary_kernel rotary_kernel_avx2, rotary_kernel_avx512;
 extern const struct logits_kernel logits_kernel_avx2, logits_kernel_avx512;
 /* The row for this device. */

@@ -40,7 +40,9 @@ __attribute__((always_inline)) static inline void run_one(float *out, const floa
     for (int32_t i = 0; i < count; i += VEC_LANES) {
         vm lanes = vm_first(count - i);
         vf y = activate(vf_load_masked(lanes, gate + i), act);
-        vf_store_masked(lanes, out + i, vf_mul(y, vf_load_masked(lanes, up + i)));
+        if (up)
+            y = vf_mul(y, vf_load_masked(lanes, up + i));
+        vf_store_masked(lanes, out + i, y);
     }
 }
 
@@ -64,4 +66,15 @@ static void activation_run(float *out, const float *gate, const float *up, int32
     }
 }
 
-const struct activation_kernel VEC_NAME(activation_kernel) = { VEC_NEEDS, activation_run };
+static void softcap_run(float *x, int32_t count, float cap)
+{
+    const vf c = vf_set1(cap);
+    for (int32_t i = 0; i < count; i += VEC_LANES) {
+        vm lanes = vm_first(count - i);
+        vf y = vf_tanh(vf_div(vf_load_masked(lanes, x + i), c));
+        vf_store_masked(lanes, x + i, vf_mul(c, y));
+    }
+}
+
+const struct activation_kernel VEC_NAME(activation_kernel) = { VEC_NEEDS, activation_run,
+                                                               softcap_run };

@@ -147,7 +147,8 @@ static inline vf vf_round(vf x)
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* Elements 0, 2, 4, ... in `even` and 1, 3, 5, ... in `odd` of 2 * 8 elements at `p`. */
+/* Two rows of a block of the cache (kv_layout.h) as floats: bfloat16 rows are woven into one at
+ * `p`, others lie `row_bytes` apart. */
 struct vf_pair {
     vf even, odd;
 };
@@ -157,42 +158,33 @@ static inline struct vf_pair pair_of_bf16(__m256i raw)
     return (struct vf_pair){ _mm256_castsi256_ps(_mm256_slli_epi32(raw, 16)),
                              _mm256_castsi256_ps(_mm256_and_si256(raw, high)) };
 }
-static inline __m256 low_halves_of_f16(__m256i raw)
-{
-    /* Bring the low half of each 32-bit lane together within 128 bits, then both halves. */
-    const __m256i pick = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1,
-                                          0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
-    __m256i picked = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(raw, pick), 0x08);
-    return _mm256_cvtph_ps(_mm256_castsi256_si128(picked));
-}
-static inline struct vf_pair pair_of_f16(__m256i raw)
-{
-    return (struct vf_pair){ low_halves_of_f16(raw),
-                             low_halves_of_f16(_mm256_srli_epi32(raw, 16)) };
-}
-static inline struct vf_pair pair_of_f32(vf low, vf high)
-{
-    __m256 even = _mm256_shuffle_ps(low, high, 0x88), odd = _mm256_shuffle_ps(low, high, 0xdd);
-    return (struct vf_pair){ _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8)),
-                             _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(odd), 0xd8)) };
-}
-static inline struct vf_pair vf_load_pairs(const void *p, enum dtype dtype)
+static inline struct vf_pair vf_load_pair(const char *p, size_t row_bytes, enum dtype dtype)
 {
     if (dtype == DTYPE_BF16)
-        return pair_of_bf16(_mm256_loadu_si256(p));
+        return pair_of_bf16(_mm256_loadu_si256((const void *)p));
     if (dtype == DTYPE_F16)
-        return pair_of_f16(_mm256_loadu_si256(p));
-    return pair_of_f32(vf_load(p), vf_load((const float *)p + 8));
+        return (struct vf_pair){ _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)),
+                                 _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + row_bytes))) };
+    return (struct vf_pair){ vf_load((const void *)p), vf_load((const void *)(p + row_bytes)) };
 }
-/* Only the first n of the 8 pairs are touched; the others are zero. */
-static inline struct vf_pair vf_load_pairs_first(int32_t n, const void *p, enum dtype dtype)
+/* AVX2 cannot mask 16-bit loads. */
+static inline vf load_f16_first(int32_t n, const char *p)
 {
-    if (dtype != DTYPE_F32) {
-        __m256i raw = _mm256_maskload_epi32(p, _mm256_castps_si256(vm_first(n)));
-        return dtype == DTYPE_BF16 ? pair_of_bf16(raw) : pair_of_f16(raw);
-    }
-    return pair_of_f32(vf_load_masked(vm_first(2 * n), p),
-                       vf_load_masked(vm_first(n > 4 ? 2 * n - 8 : 0), (const float *)p + 8));
+    uint16_t lanes[8] = { 0 };
+    __builtin_memcpy(lanes, p, (size_t)(n < 8 ? n : 8) * 2);
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)lanes));
+}
+/* Only the first n elements of either row are touched; the others are zero. */
+static inline struct vf_pair vf_load_pair_first(int32_t n, const char *p, size_t row_bytes,
+                                                enum dtype dtype)
+{
+    const vm lanes = vm_first(n);
+    if (dtype == DTYPE_BF16)
+        return pair_of_bf16(_mm256_maskload_epi32((const void *)p, _mm256_castps_si256(lanes)));
+    if (dtype == DTYPE_F16)
+        return (struct vf_pair){ load_f16_first(n, p), load_f16_first(n, p + row_bytes) };
+    return (struct vf_pair){ vf_load_masked(lanes, (const void *)p),
+                             vf_load_masked(lanes, (const void *)(p + row_bytes)) };
 }
 
 #include "kernels/cpu/x86/vec_math.h"

@@ -141,7 +141,8 @@ static inline vf vf_round(vf x)
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* Elements 0, 2, 4, ... in `even` and 1, 3, 5, ... in `odd` of 2 * 16 elements at `p`. */
+/* Two rows of a block of the cache (kv_layout.h) as floats: bfloat16 rows are woven into one at
+ * `p`, others lie `row_bytes` apart. */
 struct vf_pair {
     vf even, odd;
 };
@@ -151,37 +152,28 @@ static inline struct vf_pair pair_of_bf16(__m512i raw)
     return (struct vf_pair){ _mm512_castsi512_ps(_mm512_slli_epi32(raw, 16)),
                              _mm512_castsi512_ps(_mm512_and_si512(raw, high)) };
 }
-static inline struct vf_pair pair_of_f16(__m512i raw)
-{
-    __m256i even = _mm512_cvtepi32_epi16(raw);
-    __m256i odd = _mm512_cvtepi32_epi16(_mm512_srli_epi32(raw, 16));
-    return (struct vf_pair){ _mm512_cvtph_ps(even), _mm512_cvtph_ps(odd) };
-}
-static inline struct vf_pair pair_of_f32(vf low, vf high)
-{
-    const __m512i even =
-        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-    return (struct vf_pair){ _mm512_permutex2var_ps(low, even, high),
-                             _mm512_permutex2var_ps(low, odd, high) };
-}
-static inline struct vf_pair vf_load_pairs(const void *p, enum dtype dtype)
+static inline struct vf_pair vf_load_pair(const char *p, size_t row_bytes, enum dtype dtype)
 {
     if (dtype == DTYPE_BF16)
         return pair_of_bf16(_mm512_loadu_si512(p));
     if (dtype == DTYPE_F16)
-        return pair_of_f16(_mm512_loadu_si512(p));
-    return pair_of_f32(vf_load(p), vf_load((const float *)p + 16));
+        return (
+            struct vf_pair){ _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)),
+                             _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + row_bytes))) };
+    return (struct vf_pair){ vf_load((const void *)p), vf_load((const void *)(p + row_bytes)) };
 }
-/* Only the first n of the 16 pairs are touched; the others are zero. */
-static inline struct vf_pair vf_load_pairs_first(int32_t n, const void *p, enum dtype dtype)
+/* Only the first n elements of either row are touched; the others are zero. */
+static inline struct vf_pair vf_load_pair_first(int32_t n, const char *p, size_t row_bytes,
+                                                enum dtype dtype)
 {
+    const vm lanes = vm_first(n);
     if (dtype == DTYPE_BF16)
-        return pair_of_bf16(_mm512_maskz_loadu_epi32(vm_first(n), p));
+        return pair_of_bf16(_mm512_maskz_loadu_epi32(lanes, p));
     if (dtype == DTYPE_F16)
-        return pair_of_f16(_mm512_maskz_loadu_epi32(vm_first(n), p));
-    return pair_of_f32(vf_load_masked(vm_first(2 * n), p),
-                       vf_load_masked(vm_first(n > 8 ? 2 * n - 16 : 0), (const float *)p + 16));
+        return (struct vf_pair){ _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p)),
+                                 _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p + row_bytes)) };
+    return (struct vf_pair){ vf_load_masked(lanes, (const void *)p),
+                             vf_load_masked(lanes, (const void *)(p + row_bytes)) };
 }
 
 #include "kernels/cpu/x86/vec_math.h"
