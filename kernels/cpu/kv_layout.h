@@ -1,13 +1,14 @@
 /* kv_layout.h - where an element of K or V lies within a block of the CPU's paged cache.
  *
  * Attention wants neighbouring lanes to be neighbouring positions for q k^T and neighbouring
- * elements of a head for p V; and 16-bit elements widen cheapest in pairs, one per half of a
- * 32-bit lane. So, per kv head:
+ * elements of a head for p V. So, per kv head:
  *
- *   K: [head_dim / 2, block_size, 2]    pairs of elements of one position
- *   V: [block_size / 2, head_dim, 2]    pairs of positions of one element
+ *   K: [head_dim, block_size]    V: [block_size, head_dim]
  *
- * An odd head_dim or block_size leaves a last row without pairs. */
+ * bfloat16 widens cheapest in pairs, one per half of a 32-bit lane, so there two rows are woven
+ * into one, element by element; an odd number of rows leaves the last one as it is:
+ *
+ *   K: [head_dim / 2, block_size, 2]    V: [block_size / 2, head_dim, 2] */
 #ifndef INFERD_KERNELS_CPU_KV_LAYOUT_H
 #define INFERD_KERNELS_CPU_KV_LAYOUT_H
 
@@ -27,23 +28,23 @@ static inline char *kv_head_data(const struct kv_layer *kv, void *data, int32_t 
     return (char *)data + ((size_t)block * (size_t)kv->num_kv_heads + (size_t)head) * head_bytes;
 }
 
-/* The form of both: one index in pairs, the other between the pairs and within them. */
-static inline size_t kv_paired_index(int32_t paired, int32_t paired_size, int32_t other,
-                                     int32_t other_size)
+/* Element `column` of `row` in a matrix of that many. */
+static inline size_t kv_index(enum dtype dtype, int32_t row, int32_t rows, int32_t column,
+                              int32_t columns)
 {
-    if (paired == paired_size - 1 && paired % 2 == 0)
-        return (size_t)paired * (size_t)other_size + (size_t)other;
-    return ((size_t)(paired / 2) * (size_t)other_size + (size_t)other) * 2 + (size_t)(paired % 2);
+    if (dtype != DTYPE_BF16 || (row == rows - 1 && row % 2 == 0))
+        return (size_t)row * (size_t)columns + (size_t)column;
+    return ((size_t)(row / 2) * (size_t)columns + (size_t)column) * 2 + (size_t)(row % 2);
 }
 
 /* Elements from kv_head_data. */
 static inline size_t kv_k_index(const struct kv_layer *kv, int32_t offset, int32_t dim)
 {
-    return kv_paired_index(dim, kv->head_dim, offset, kv->block_size);
+    return kv_index(kv->dtype, dim, kv->head_dim, offset, kv->block_size);
 }
 static inline size_t kv_v_index(const struct kv_layer *kv, int32_t offset, int32_t dim)
 {
-    return kv_paired_index(offset, kv->block_size, dim, kv->head_dim);
+    return kv_index(kv->dtype, offset, kv->block_size, dim, kv->head_dim);
 }
 
 #endif

@@ -74,6 +74,17 @@ static void softmax_row(const struct attention_tile *t, int32_t row, int32_t low
         vf_store(out + i, vf_mul(vf_load(out + i), keep));
 }
 
+/* From one element of a row in the cache to the next: in bfloat16 that of a second row lies between
+ * (kv_layout.h). */
+INLINE size_t element_step(enum dtype dtype)
+{
+    return dtype == DTYPE_F16 ? 2 : 4;
+}
+INLINE size_t element_size(enum dtype dtype)
+{
+    return dtype == DTYPE_F32 ? 4 : 2;
+}
+
 /* --- packed: the tile is widened first -------------------------------------------------------- */
 
 /* Any block_size and head_dim, one element at a time. */
@@ -101,31 +112,32 @@ static void pack_elements(const struct attention_tile *t, int32_t tile, int32_t 
 INLINE void pack_group(const struct attention_tile *t, int32_t tile, int32_t g, enum dtype dtype)
 {
     const struct kv_layer *kv = t->kv;
-    const size_t size = dtype == DTYPE_F32 ? 4 : 2;
     const int32_t position = tile + g * VEC_LANES, dim = t->head_dim, padded = t->padded_dim;
     const int32_t block = t->block_table[position / kv->block_size];
-    const int32_t offset = position % kv->block_size;
-    const char *k = kv_head_data(kv, kv->k, block, t->kv_head) + (size_t)offset * 2 * size;
-    const char *v =
-        kv_head_data(kv, kv->v, block, t->kv_head) + (size_t)offset * (size_t)dim * size;
+    const size_t offset = (size_t)(position % kv->block_size), step = element_step(dtype);
+    const size_t k_row = (size_t)kv->block_size * element_size(dtype);
+    const size_t v_row = (size_t)dim * element_size(dtype);
+    const char *k = kv_head_data(kv, kv->k, block, t->kv_head) + offset * step;
+    const char *v = kv_head_data(kv, kv->v, block, t->kv_head) + offset * v_row;
     float *k_out = t->k_tile + g * VEC_LANES;
     float *v_out = t->v_tile + (size_t)g * VEC_LANES * (size_t)padded;
     for (int32_t i = 0; i < dim; i += 2) {
-        struct vf_pair pair = vf_load_pairs(k, dtype);
+        struct vf_pair pair = vf_load_pair(k, k_row, dtype);
         vf_store(k_out + (size_t)i * TILE, pair.even);
         vf_store(k_out + (size_t)(i + 1) * TILE, pair.odd);
-        k += (size_t)kv->block_size * 2 * size;
+        k += 2 * k_row;
     }
     for (int32_t i = 0; i < VEC_LANES; i += 2) {
         for (int32_t at = 0; at < padded; at += VEC_LANES) {
-            struct vf_pair pair = dim - at >= VEC_LANES
-                                      ? vf_load_pairs(v + (size_t)at * 2 * size, dtype)
-                                      : vf_load_pairs_first(dim > at ? dim - at : 0,
-                                                            v + (size_t)at * 2 * size, dtype);
+            const char *from = v + (size_t)at * step;
+            struct vf_pair pair =
+                dim - at >= VEC_LANES
+                    ? vf_load_pair(from, v_row, dtype)
+                    : vf_load_pair_first(dim > at ? dim - at : 0, from, v_row, dtype);
             vf_store(v_out + (size_t)i * (size_t)padded + at, pair.even);
             vf_store(v_out + (size_t)(i + 1) * (size_t)padded + at, pair.odd);
         }
-        v += (size_t)dim * 2 * size;
+        v += 2 * v_row;
     }
 }
 
@@ -246,9 +258,20 @@ static void packed_tile(const struct attention_tile *t, int32_t tile, int32_t lo
 
 /* --- direct: the cache is read as it lies ----------------------------------------------------- */
 
-/* Scores of `rows` rows for `vecs` vectors of positions, from where k[j] lie in the cache. */
+/* Into the second level: the first has no room for a tile more. */
+INLINE void fetch_pair_ahead(const char *p, size_t row_bytes, enum dtype dtype)
+{
+    _mm_prefetch(p, _MM_HINT_T1);
+    if (dtype != DTYPE_BF16)
+        _mm_prefetch(p + row_bytes, _MM_HINT_T1);
+}
+
+/* Scores of `rows` rows for `vecs` vectors of positions, from where k[j] lie in the cache. Beside
+ * every load the same place of the next tile, next[j], is fetched ahead: blocks lie anywhere, so
+ * the processor cannot guess it. */
 INLINE void direct_scores(int rows, int vecs, const float *q, const char *const *k,
-                          size_t pair_stride, int32_t head_dim, enum dtype dtype, float *scores)
+                          const char *const *next, size_t row_bytes, int32_t head_dim,
+                          enum dtype dtype, float *scores)
 {
     vf sum[8][4];
     for (int r = 0; r < rows; r++)
@@ -256,8 +279,10 @@ INLINE void direct_scores(int rows, int vecs, const float *q, const char *const 
             sum[r][j] = vf_zero();
     for (int32_t i = 0; i < head_dim; i += 2, q += 2 * BLOCK) {
         struct vf_pair pair[4];
-        for (int j = 0; j < vecs; j++)
-            pair[j] = vf_load_pairs(k[j] + (size_t)(i / 2) * pair_stride, dtype);
+        for (int j = 0; j < vecs; j++) {
+            fetch_pair_ahead(next[j] + (size_t)i * row_bytes, row_bytes, dtype);
+            pair[j] = vf_load_pair(k[j] + (size_t)i * row_bytes, row_bytes, dtype);
+        }
         for (int r = 0; r < rows; r++)
             for (int j = 0; j < vecs; j++)
                 sum[r][j] = vf_fma(vf_set1(q[r]), pair[j].even, sum[r][j]);
@@ -273,16 +298,19 @@ INLINE void direct_scores(int rows, int vecs, const float *q, const char *const 
 /* Positions [low, high) of one group against `vecs` vectors of elements of `rows` rows, the last
  * of which has `lanes` elements if `partial`. */
 INLINE void direct_values_group(int rows, int vecs, vf sum[8][4], const float *p, const char *v,
-                                size_t pair_stride, int32_t low, int32_t high, int32_t partial,
-                                enum dtype dtype)
+                                const char *next, size_t row_bytes, int32_t low, int32_t high,
+                                int32_t partial, enum dtype dtype)
 {
-    const size_t vec_bytes = VEC_LANES * 2 * (dtype == DTYPE_F32 ? 4u : 2u);
+    const size_t vec_bytes = VEC_LANES * element_step(dtype);
     for (int32_t i = low & ~1; i < high; i += 2) {
         struct vf_pair pair[4];
-        const char *at = v + (size_t)(i / 2) * pair_stride;
-        for (int j = 0; j < vecs; j++)
-            pair[j] = partial ? vf_load_pairs_first(partial, at, dtype)
-                              : vf_load_pairs(at + (size_t)j * vec_bytes, dtype);
+        const char *at = v + (size_t)i * row_bytes;
+        for (int j = 0; j < vecs; j++) {
+            fetch_pair_ahead(next + (size_t)i * row_bytes + (size_t)j * vec_bytes, row_bytes,
+                             dtype);
+            pair[j] = partial ? vf_load_pair_first(partial, at, row_bytes, dtype)
+                              : vf_load_pair(at + (size_t)j * vec_bytes, row_bytes, dtype);
+        }
         /* The other position of a pair may be outside of what these rows see. */
         if (i >= low)
             for (int r = 0; r < rows; r++)
@@ -297,8 +325,8 @@ INLINE void direct_values_group(int rows, int vecs, vf sum[8][4], const float *p
 
 struct direct {
     const struct attention_tile *t;
-    const char *k[GROUPS], *v[GROUPS]; /* where each group of the tile lies */
-    int32_t tile;
+    const char *k[GROUPS], *v[GROUPS];           /* where each group of the tile lies */
+    const char *next_k[GROUPS], *next_v[GROUPS]; /* and of the next tile, or again of this one */
 };
 
 /* out += p V over offsets [low, high) of the tile, elements from `at` on. */
@@ -306,7 +334,8 @@ INLINE void direct_values(int rows, int vecs, const struct direct *d, int32_t ro
                           int32_t high, int32_t at, int32_t partial, enum dtype dtype)
 {
     const struct attention_tile *t = d->t;
-    const size_t size = dtype == DTYPE_F32 ? 4 : 2, pair_stride = (size_t)t->head_dim * 2 * size;
+    const size_t row_bytes = (size_t)t->head_dim * element_size(dtype);
+    const size_t column = (size_t)at * element_step(dtype);
     float *out = t->out + (size_t)row * (size_t)t->padded_dim + at;
     const float *p = t->scores + (size_t)row * TILE;
     vf sum[8][4];
@@ -317,8 +346,8 @@ INLINE void direct_values(int rows, int vecs, const struct direct *d, int32_t ro
         int32_t base = g * VEC_LANES;
         int32_t from = low > base ? low - base : 0;
         int32_t to = high - base < VEC_LANES ? high - base : VEC_LANES;
-        direct_values_group(rows, vecs, sum, p + base, d->v[g] + (size_t)at * 2 * size, pair_stride,
-                            from, to, partial, dtype);
+        direct_values_group(rows, vecs, sum, p + base, d->v[g] + column, d->next_v[g] + column,
+                            row_bytes, from, to, partial, dtype);
     }
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vecs; j++)
@@ -340,17 +369,18 @@ INLINE void direct_values_all(int rows, int vecs, const struct direct *d, int32_
         direct_values(rows, 1, d, row, low, high, at, dim - at, dtype);
 }
 
-static void locate(struct direct *d, int32_t low, int32_t high)
+/* Where the groups of [low, high) of a tile lie. */
+static void locate(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high,
+                   const char **k, const char **v)
 {
-    const struct attention_tile *t = d->t;
     const struct kv_layer *kv = t->kv;
-    const size_t size = dtype_size(kv->dtype);
+    const size_t v_row = (size_t)t->head_dim * dtype_size(kv->dtype);
     for (int32_t g = low / VEC_LANES; g * VEC_LANES < high; g++) {
-        const int32_t position = d->tile + g * VEC_LANES;
+        const int32_t position = tile + g * VEC_LANES;
         const int32_t block = t->block_table[position / kv->block_size];
         const size_t offset = (size_t)(position % kv->block_size);
-        d->k[g] = kv_head_data(kv, kv->k, block, t->kv_head) + offset * 2 * size;
-        d->v[g] = kv_head_data(kv, kv->v, block, t->kv_head) + offset * (size_t)t->head_dim * size;
+        k[g] = kv_head_data(kv, kv->k, block, t->kv_head) + offset * element_step(kv->dtype);
+        v[g] = kv_head_data(kv, kv->v, block, t->kv_head) + offset * v_row;
     }
 }
 
@@ -358,15 +388,20 @@ static void locate(struct direct *d, int32_t low, int32_t high)
 INLINE void direct_tile(int rows, int vecs, const struct attention_tile *t, int32_t tile,
                         int32_t low, int32_t high, enum dtype dtype)
 {
-    const size_t pair_stride = (size_t)t->kv->block_size * 2 * (dtype == DTYPE_F32 ? 4 : 2);
-    struct direct d = { .t = t, .tile = tile };
+    const size_t k_row = (size_t)t->kv->block_size * element_size(dtype);
+    const int32_t left = t->end[t->num_rows - 1] - tile - TILE;
+    struct direct d = { .t = t }; /* the groups outside of [low, high) are not used */
     int32_t g = low / VEC_LANES;
-    locate(&d, low, high);
+    locate(t, tile, low, high, d.k, d.v);
+    memcpy(d.next_k, d.k, sizeof d.k);
+    memcpy(d.next_v, d.v, sizeof d.v);
+    if (left > 0)
+        locate(t, tile + TILE, 0, left < TILE ? left : TILE, d.next_k, d.next_v);
     for (; (g + vecs) * VEC_LANES < high + VEC_LANES; g += vecs)
-        direct_scores(rows, vecs, t->q, d.k + g, pair_stride, t->head_dim, dtype,
+        direct_scores(rows, vecs, t->q, d.k + g, d.next_k + g, k_row, t->head_dim, dtype,
                       t->scores + g * VEC_LANES);
     for (; g * VEC_LANES < high; g++)
-        direct_scores(rows, 1, t->q, d.k + g, pair_stride, t->head_dim, dtype,
+        direct_scores(rows, 1, t->q, d.k + g, d.next_k + g, k_row, t->head_dim, dtype,
                       t->scores + g * VEC_LANES);
     for (int32_t r = 0; r < t->num_rows; r++) {
         int32_t from = row_low(t, r, tile), to = row_high(t, r, tile);
