@@ -80,7 +80,7 @@ $(KERNELS_LIB): $(call obj,$(KERNELS_SRC))
 $(LIBS):
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(call run,AR  )ar rcs $@ $^
+	$(call run,AR  )ar qcs $@ $^
 
 # Only these files may use instructions beyond the architecture's baseline; they run after a check.
 simd = $(if $(findstring _avx512bf16.c,$(1)),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c -mavx2,\
