@@ -5,8 +5,8 @@
  * reasoning under each name that templates know. Variables are messages, tools, documents,
  * add_generation_prompt, the model's special tokens (bos_token, ...) and the given kwargs.
  *
- * Immutable after chat_template_load and safe on any thread. A render needs about 512 KiB of
- * stack. */
+ * Immutable after chat_template_load and safe on any thread. A render uses up
+ * to 512 KiB of stack; where a thread has less, templates may nest less deeply. */
 #ifndef INFERD_ENGINE_TEXT_CHAT_TEMPLATE_H
 #define INFERD_ENGINE_TEXT_CHAT_TEMPLATE_H
 

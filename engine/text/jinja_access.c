@@ -11,6 +11,8 @@ static bool attribute(struct jinja_interp *in, struct jinja_value obj,
     const struct jinja_value *v;
     switch (obj.kind) {
     case JINJA_UNDEFINED:
+        if (jinja_method(in, obj, name, out))
+            return true;
         jinja_fail_undefined(&in->env, obj);
     case JINJA_NAMESPACE:
         v = jinja_dict_get_text(&in->env, obj.as.dict, name);

@@ -74,6 +74,32 @@ struct jinja_value jinja_call_builtin(struct jinja_interp *in, const struct jinj
     return v;
 }
 
+struct jinja_value jinja_generator(struct jinja_interp *in, const struct jinja_call *c,
+                                   struct jinja_list *(*run)(struct jinja_interp *in,
+                                                             struct jinja_call *c))
+{
+    struct jinja_value v = jinja_iterator_over(&in->env, NULL, "generator");
+    struct jinja_lazy *lazy = jinja_alloc(&in->env, sizeof *lazy);
+    struct jinja_args *args =
+        jinja_alloc(&in->env, sizeof *args); /* the caller's are on its stack */
+    *args = *c->args;
+    *lazy = (struct jinja_lazy){ in, run, *c };
+    lazy->call.args = args;
+    v.as.iterator->lazy = lazy;
+    return v;
+}
+
+void jinja_force(struct jinja_iterator *it)
+{
+    struct jinja_lazy *lazy = it->lazy;
+    struct jinja_env *e = &lazy->in->env;
+    it->lazy = NULL;
+    it->list = jinja_list_new(e, 0); /* what a generator that walks itself would see */
+    jinja_enter(e);
+    it->list = lazy->run(lazy->in, &lazy->call);
+    jinja_leave(e);
+}
+
 bool jinja_call_test(struct jinja_interp *in, const struct jinja_builtin *test,
                      struct jinja_value value, const struct jinja_args *args)
 {
@@ -114,11 +140,8 @@ int64_t jinja_arg_int(struct jinja_interp *in, const struct jinja_call *c, int i
     struct jinja_value v = c->arg[i];
     if (v.kind == JINJA_MISSING)
         return missing;
-    if (v.kind == JINJA_UNDEFINED)
-        jinja_fail_undefined(&in->env, v);
     if (!jinja_is_integral(v))
-        jinja_fail(&in->env, "%s(): '%s' object cannot be interpreted as an integer",
-                   c->builtin->name, jinja_type_name(v));
+        jinja_fail(&in->env, "'%s' object cannot be interpreted as an integer", jinja_type_name(v));
     return jinja_integer(v);
 }
 

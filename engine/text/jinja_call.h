@@ -57,6 +57,19 @@ struct jinja_value jinja_call_value(struct jinja_interp *in, struct jinja_value 
 bool jinja_call_test(struct jinja_interp *in, const struct jinja_builtin *test,
                      struct jinja_value value, const struct jinja_args *args);
 
+/* A call put off until its result, a list, is walked. */
+struct jinja_lazy {
+    struct jinja_interp *in;
+    struct jinja_list *(*run)(struct jinja_interp *in, struct jinja_call *c);
+    struct jinja_call call;
+};
+
+/* A generator over what `run` gives for `c`. */
+struct jinja_value jinja_generator(struct jinja_interp *in, const struct jinja_call *c,
+                                   struct jinja_list *(*run)(struct jinja_interp *in,
+                                                             struct jinja_call *c));
+void jinja_force(struct jinja_iterator *it);
+
 /* Arguments as C wants them; an error names the function. A missing one gives the default. */
 int64_t jinja_arg_int(struct jinja_interp *in, const struct jinja_call *c, int i, int64_t missing);
 bool jinja_arg_bool(const struct jinja_call *c, int i, bool missing);

@@ -1,5 +1,5 @@
 /* jinja_container.c - lists, dicts, and walks over what is iterable. */
-#include "engine/text/jinja_value.h"
+#include "engine/text/jinja_call.h"
 #include "base/hash.h"
 #include "base/rng.h"
 
@@ -313,6 +313,8 @@ bool jinja_next(struct jinja_env *e, struct jinja_cursor *c, struct jinja_value 
         *out = jinja_int(v.as.range->start + (int64_t)c->at++ * v.as.range->step);
         return true;
     case JINJA_ITERATOR:
+        if (v.as.iterator->lazy)
+            jinja_force(v.as.iterator);
         if (v.as.iterator->at >= v.as.iterator->list->len)
             return false;
         *out = v.as.iterator->list->items[v.as.iterator->at++];

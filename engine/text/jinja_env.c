@@ -1,9 +1,29 @@
 /* jinja_env.c - limits are checked here, in one place. */
 #include "engine/text/jinja_env.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { STACK_RESERVE_BYTES = 64 << 10 }; /* for what does not recurse: libc, jansson */
+
+/* Stacks grow down on every machine this runs on. */
+static uintptr_t find_stack_floor(void)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t floor = here - JINJA_MAX_STACK_BYTES;
+    pthread_attr_t attributes;
+    void *lowest;
+    size_t size;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return floor;
+    if (pthread_attr_getstack(&attributes, &lowest, &size) == 0 &&
+        (uintptr_t)lowest + STACK_RESERVE_BYTES > floor)
+        floor = (uintptr_t)lowest + STACK_RESERVE_BYTES;
+    pthread_attr_destroy(&attributes);
+    return floor;
+}
 
 void jinja_env_init(struct jinja_env *e, size_t max_bytes, uint64_t max_steps, int32_t max_depth,
                     struct status *st)
@@ -14,7 +34,7 @@ void jinja_env_init(struct jinja_env *e, size_t max_bytes, uint64_t max_steps, i
     e->steps_left = max_steps;
     e->max_depth = max_depth;
     e->st = st;
-    e->stack_base = (uintptr_t)__builtin_frame_address(0);
+    e->stack_floor = find_stack_floor();
 }
 
 void jinja_env_free(struct jinja_env *e)
@@ -79,9 +99,7 @@ void jinja_charge(struct jinja_env *e, uint64_t steps)
 
 void jinja_enter(struct jinja_env *e)
 {
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    uintptr_t used = here < e->stack_base ? e->stack_base - here : here - e->stack_base;
-    if (e->depth >= e->max_depth || used > JINJA_MAX_STACK_BYTES)
+    if (e->depth >= e->max_depth || (uintptr_t)__builtin_frame_address(0) < e->stack_floor)
         jinja_fail(e, "maximum recursion depth exceeded");
     e->depth++;
 }

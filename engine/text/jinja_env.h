@@ -17,13 +17,13 @@ struct jinja_env {
     size_t max_bytes;
     uint64_t steps_left;
     int32_t depth, max_depth;
-    int32_t line; /* of the node at work; 0: unknown */
-    uintptr_t stack_base;
+    int32_t line;          /* of the node at work; 0: unknown */
+    uintptr_t stack_floor; /* recursion must not reach below this address */
     struct status *st;
     jmp_buf exit;
 };
 
-/* The stack one parse or render may use: half of what a connection thread has. */
+/* The stack one parse or render may use; less where the thread has less left. */
 #define JINJA_MAX_STACK_BYTES ((uintptr_t)512 << 10)
 
 void jinja_env_init(struct jinja_env *e, size_t max_bytes, uint64_t max_steps, int32_t max_depth,

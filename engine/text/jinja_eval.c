@@ -2,6 +2,8 @@
 #include "engine/text/jinja_interp.h"
 #include "engine/text/jinja_repr.h"
 
+#include <stdio.h>
+
 struct jinja_value jinja_lookup(struct jinja_interp *in, const struct jinja_scope *s,
                                 const struct jinja_string *name, const struct jinja_builtin *global)
 {
@@ -141,8 +143,12 @@ static struct jinja_value eval_cond(struct jinja_interp *in, struct jinja_scope 
         return jinja_eval(in, s, n->a);
     if (n->c)
         return jinja_eval(in, s, n->c);
-    return jinja_undefined_hint(&in->env, "the inline if-expression evaluated to false and no else "
-                                          "section was defined.");
+    char hint[120];
+    snprintf(hint, sizeof hint,
+             "the inline if-expression on line %d evaluated to false and no else section was "
+             "defined.",
+             n->line);
+    return jinja_undefined_hint(&in->env, hint);
 }
 
 static struct jinja_value eval_logic(struct jinja_interp *in, struct jinja_scope *s,

@@ -188,6 +188,8 @@ static struct jinja_value f_round(struct jinja_interp *in, struct jinja_call *c)
         jinja_fail(&in->env, "method must be common, ceil or floor");
     if (v.kind == JINJA_UNDEFINED && !jinja_str_is(method, "common"))
         jinja_fail_undefined(&in->env, v);
+    if (!jinja_is_number(v) && !jinja_str_is(method, "common"))
+        jinja_fail(&in->env, "must be real number, not %s", jinja_type_name(v));
     if (!jinja_is_number(v))
         jinja_fail(&in->env, "type %s doesn't define __round__ method", jinja_type_name(v));
     if (jinja_str_is(method, "common"))
@@ -207,12 +209,20 @@ static struct jinja_value f_filesizeformat(struct jinja_interp *in, struct jinja
     char text[64];
     if (jinja_is_number(c->self))
         bytes = jinja_real(c->self);
-    else if (c->self.kind != JINJA_STRING || !text_to_float(in, c->self.as.string, &bytes))
-        jinja_fail(&in->env, "could not convert the value to float");
+    else if (c->self.kind == JINJA_UNDEFINED)
+        jinja_fail_undefined(&in->env, c->self);
+    else if (c->self.kind != JINJA_STRING)
+        jinja_fail(&in->env, "float() argument must be a string or a real number, not '%s'",
+                   jinja_type_name(c->self));
+    else if (!text_to_float(in, c->self.as.string, &bytes)) {
+        const struct jinja_string *text_repr = jinja_repr(&in->env, c->self);
+        jinja_fail(&in->env, "could not convert string to float: %.*s",
+                   (int)(text_repr->len > 200 ? 200 : text_repr->len), text_repr->data);
+    }
     if (bytes == 1)
         return jinja_text(&in->env, "1 Byte");
     if (bytes < base) {
-        snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes));
+        snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes) + 0.0);
     } else {
         size_t i = 0;
         for (unit = base * base; i < 7 && bytes >= unit; i++)

@@ -1,16 +1,11 @@
 /* jinja_filters_seq.c - filters on sequences and mappings.
  *
- * Where Jinja gives a generator, the items are computed at once, but the result still can be walked
- * only once and has no length, as templates see it there. */
+ * Where Jinja gives a generator, all items are computed when the first is asked for; it can be
+ * walked once and has no length. */
 #include "engine/text/jinja_filters.h"
 #include "engine/text/jinja_repr.h"
 
 #include <string.h>
-
-static struct jinja_value generator(struct jinja_interp *in, struct jinja_list *items)
-{
-    return jinja_iterator_over(&in->env, items, "generator");
-}
 
 /* item.path, where path is "a.b.0" or any single key; NONE or MISSING: the item itself. */
 static struct jinja_value by_path(struct jinja_interp *in, struct jinja_value item,
@@ -146,7 +141,7 @@ struct jinja_value jinja_f_join(struct jinja_interp *in, struct jinja_call *c)
     return jinja_join(in, jinja_str_mark(&in->env, by, false), l);
 }
 
-struct jinja_value jinja_f_items(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *items_items(struct jinja_interp *in, struct jinja_call *c)
 {
     struct jinja_list *l = jinja_list_new(&in->env, 0);
     if (c->self.kind != JINJA_DICT && c->self.kind != JINJA_UNDEFINED)
@@ -156,7 +151,7 @@ struct jinja_value jinja_f_items(struct jinja_interp *in, struct jinja_call *c)
         jinja_list_push(&in->env, l, jinja_pair(&in->env, entry->key, entry->value));
         jinja_charge(&in->env, 1);
     }
-    return generator(in, l);
+    return l;
 }
 
 struct jinja_value jinja_f_dictsort(struct jinja_interp *in, struct jinja_call *c)
@@ -182,39 +177,41 @@ struct jinja_value jinja_f_dictsort(struct jinja_interp *in, struct jinja_call *
     return jinja_list_value(jinja_sorted(e, items, keys, reverse));
 }
 
-/* Keys for a path that may name several attributes: "age,name" sorts by a list of both. */
-static struct jinja_list *multi_keys(struct jinja_interp *in, const struct jinja_list *items,
-                                     struct jinja_value path, bool case_sensitive)
+/* The list of values to sort by: one for each name in a path like "age,name". */
+static struct jinja_value multi_key(struct jinja_interp *in, struct jinja_value item,
+                                    struct jinja_value path, bool case_sensitive)
 {
     struct jinja_env *e = &in->env;
-    if (path.kind != JINJA_STRING || !path.as.string->len ||
-        !memchr(path.as.string->data, ',', path.as.string->len))
-        return keys_of(in, items, path, jinja_missing(), case_sensitive);
-    struct jinja_list *keys = jinja_list_new(e, items->len);
-    const struct jinja_string *s = path.as.string;
-    for (size_t i = 0; i < items->len; i++) {
-        struct jinja_list *key = jinja_list_new(e, 2);
-        for (size_t at = 0; at <= s->len;) {
-            const char *comma = at < s->len ? memchr(s->data + at, ',', s->len - at) : NULL;
+    struct jinja_list *key = jinja_list_new(e, 1);
+    const struct jinja_string *s = path.kind == JINJA_STRING ? path.as.string : NULL;
+    bool more = true;
+    for (size_t at = 0; more;) {
+        struct jinja_value part = path;
+        more = false;
+        if (s) {
+            const char *comma = s->len > at ? memchr(s->data + at, ',', s->len - at) : NULL;
             size_t end = comma ? (size_t)(comma - s->data) : s->len;
-            struct jinja_value part = jinja_string(jinja_str_bytes(e, s, at, end));
-            struct jinja_value v = by_path(in, items->items[i], part, jinja_missing());
-            jinja_list_push(e, key, fold_case(in, v, case_sensitive));
+            part = jinja_string(jinja_str_bytes(e, s, at, end));
+            more = comma != NULL;
             at = end + 1;
         }
-        jinja_list_push(e, keys, jinja_list_value(key));
+        struct jinja_value v = by_path(in, item, part, jinja_missing());
+        jinja_list_push(e, key, fold_case(in, v, case_sensitive));
     }
-    return keys;
+    return jinja_list_value(key);
 }
 
 struct jinja_value jinja_f_sort(struct jinja_interp *in, struct jinja_call *c)
 {
     struct jinja_list *items = jinja_items_of(&in->env, c->self);
-    struct jinja_list *keys = multi_keys(in, items, c->arg[2], jinja_arg_bool(c, 1, false));
+    struct jinja_list *keys = jinja_list_new(&in->env, items->len);
+    for (size_t i = 0; i < items->len; i++)
+        jinja_list_push(&in->env, keys,
+                        multi_key(in, items->items[i], c->arg[2], jinja_arg_bool(c, 1, false)));
     return jinja_list_value(jinja_sorted(&in->env, items, keys, jinja_arg_bool(c, 0, false)));
 }
 
-struct jinja_value jinja_f_unique(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *unique_items(struct jinja_interp *in, struct jinja_call *c)
 {
     struct jinja_env *e = &in->env;
     struct jinja_list *items = jinja_items_of(e, c->self), *out = jinja_list_new(e, 0);
@@ -227,7 +224,7 @@ struct jinja_value jinja_f_unique(struct jinja_interp *in, struct jinja_call *c)
         if (seen->len > before)
             jinja_list_push(e, out, items->items[i]);
     }
-    return generator(in, out);
+    return out;
 }
 
 struct jinja_value jinja_f_groupby(struct jinja_interp *in, struct jinja_call *c)
@@ -292,7 +289,7 @@ struct jinja_value jinja_f_sum(struct jinja_interp *in, struct jinja_call *c)
     return sum;
 }
 
-struct jinja_value jinja_f_batch(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *batch_items(struct jinja_interp *in, struct jinja_call *c)
 {
     struct jinja_env *e = &in->env;
     struct jinja_list *items = jinja_items_of(e, c->self), *out = jinja_list_new(e, 0);
@@ -312,10 +309,10 @@ struct jinja_value jinja_f_batch(struct jinja_interp *in, struct jinja_call *c)
         }
         jinja_list_push(e, out, jinja_list_value(batch));
     }
-    return generator(in, out);
+    return out;
 }
 
-struct jinja_value jinja_f_slice(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *slice_items(struct jinja_interp *in, struct jinja_call *c)
 {
     struct jinja_env *e = &in->env;
     struct jinja_list *items = jinja_items_of(e, c->self), *out = jinja_list_new(e, 0);
@@ -332,7 +329,7 @@ struct jinja_value jinja_f_slice(struct jinja_interp *in, struct jinja_call *c)
         jinja_list_push(e, out, jinja_list_value(part));
         jinja_charge(e, 1);
     }
-    return generator(in, out);
+    return out;
 }
 
 static _Noreturn void fail_name(struct jinja_interp *in, const char *kind, struct jinja_value name)
@@ -342,7 +339,7 @@ static _Noreturn void fail_name(struct jinja_interp *in, const char *kind, struc
                text->data);
 }
 
-struct jinja_value jinja_f_map(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *map_items(struct jinja_interp *in, struct jinja_call *c)
 {
     struct jinja_env *e = &in->env;
     struct jinja_value attribute = jinja_missing(), fallback = jinja_missing(), item;
@@ -350,7 +347,7 @@ struct jinja_value jinja_f_map(struct jinja_interp *in, struct jinja_call *c)
     const struct jinja_builtin *filter = NULL;
     struct jinja_list *out = jinja_list_new(e, 0);
     if (!jinja_truth(c->self) && c->self.kind != JINJA_ITERATOR)
-        return generator(in, out);
+        return out;
     const struct jinja_string *other = NULL;
     for (size_t i = 0; c->args->num_pos == 0 && i < c->args->num_kw; i++) {
         if (jinja_str_is(c->args->kw[i].name, "attribute"))
@@ -377,12 +374,12 @@ struct jinja_value jinja_f_map(struct jinja_interp *in, struct jinja_call *c)
         jinja_list_push(e, out,
                         filter ? jinja_call_builtin(in, filter, item, &rest)
                                : by_path(in, item, attribute, fallback));
-    return generator(in, out);
+    return out;
 }
 
 /* Items whose test, or truth, is `wanted`; `of_attribute`: the first argument names what of the
  * item is judged. */
-static struct jinja_value choose(struct jinja_interp *in, struct jinja_call *c, bool wanted,
+static struct jinja_list *choose(struct jinja_interp *in, struct jinja_call *c, bool wanted,
                                  bool of_attribute)
 {
     struct jinja_env *e = &in->env;
@@ -391,7 +388,7 @@ static struct jinja_value choose(struct jinja_interp *in, struct jinja_call *c, 
     struct jinja_args rest = *c->args;
     const struct jinja_builtin *test = NULL;
     if (!jinja_truth(c->self) && c->self.kind != JINJA_ITERATOR)
-        return generator(in, out);
+        return out;
     if (of_attribute) {
         if (rest.num_pos == 0)
             jinja_fail(e, "Missing parameter for attribute name");
@@ -412,25 +409,40 @@ static struct jinja_value choose(struct jinja_interp *in, struct jinja_call *c, 
         if (yes == wanted)
             jinja_list_push(e, out, item);
     }
-    return generator(in, out);
+    return out;
 }
 
-struct jinja_value jinja_f_select(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *select_items(struct jinja_interp *in, struct jinja_call *c)
 {
     return choose(in, c, true, false);
 }
 
-struct jinja_value jinja_f_reject(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *reject_items(struct jinja_interp *in, struct jinja_call *c)
 {
     return choose(in, c, false, false);
 }
 
-struct jinja_value jinja_f_selectattr(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *selectattr_items(struct jinja_interp *in, struct jinja_call *c)
 {
     return choose(in, c, true, true);
 }
 
-struct jinja_value jinja_f_rejectattr(struct jinja_interp *in, struct jinja_call *c)
+static struct jinja_list *rejectattr_items(struct jinja_interp *in, struct jinja_call *c)
 {
     return choose(in, c, false, true);
 }
+
+#define GENERATOR(name)                                                                            \
+    struct jinja_value jinja_f_##name(struct jinja_interp *in, struct jinja_call *c)               \
+    {                                                                                              \
+        return jinja_generator(in, c, name##_items);                                               \
+    }
+GENERATOR(batch)
+GENERATOR(items)
+GENERATOR(map)
+GENERATOR(reject)
+GENERATOR(rejectattr)
+GENERATOR(select)
+GENERATOR(selectattr)
+GENERATOR(slice)
+GENERATOR(unique)

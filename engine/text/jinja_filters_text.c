@@ -116,10 +116,13 @@ struct jinja_value jinja_f_indent(struct jinja_interp *in, struct jinja_call *c)
     struct jinja_sb sb;
     const struct jinja_string *by;
     bool first = jinja_arg_bool(c, 1, false), blank = jinja_arg_bool(c, 2, false);
+    if (c->self.kind == JINJA_UNDEFINED)
+        jinja_fail_undefined(e, c->self);
+    if (c->self.kind == JINJA_LIST)
+        jinja_fail(e, "'list' object has no attribute 'splitlines'");
     if (c->self.kind != JINJA_STRING)
-        jinja_binary(in, JINJA_OP_ADD, c->self, jinja_text(e, "\n")); /* fails as Python does */
-    if (c->self.kind != JINJA_STRING)
-        jinja_fail(e, "'%s' object has no attribute 'splitlines'", jinja_type_name(c->self));
+        jinja_fail(e, "unsupported operand type(s) for +=: '%s' and 'str'",
+                   jinja_type_name(c->self));
     if (c->arg[0].kind == JINJA_STRING) {
         by = c->arg[0].as.string;
     } else {
@@ -149,15 +152,18 @@ struct jinja_value jinja_f_truncate(struct jinja_interp *in, struct jinja_call *
     int64_t length = jinja_arg_int(in, c, 0, 255);
     const struct jinja_string *end = jinja_arg_str(in, c, 2, "...");
     int64_t leeway = jinja_arg_given(c, 3) ? jinja_arg_int(in, c, 3, 5) : 5;
-    if (c->self.kind != JINJA_STRING)
-        jinja_fail(e, "truncate wants a string, not %s", jinja_type_name(c->self));
-    const struct jinja_string *s = c->self.as.string;
     if (length < (int64_t)end->chars)
         jinja_fail(e, "expected length >= %zu, got %lld", end->chars, (long long)length);
     if (leeway < 0)
         jinja_fail(e, "expected leeway >= 0, got %lld", (long long)leeway);
-    if ((int64_t)s->chars <= length || (int64_t)s->chars - length <= leeway)
+    int64_t len = jinja_length(c->self);
+    if (len < 0)
+        jinja_fail(e, "object of type '%s' has no len()", jinja_type_name(c->self));
+    if (len <= length || len - length <= leeway)
         return c->self;
+    if (c->self.kind != JINJA_STRING)
+        jinja_fail(e, "truncate cannot shorten a value of type '%s'", jinja_type_name(c->self));
+    const struct jinja_string *s = c->self.as.string;
     const struct jinja_string *cut = jinja_str_sub(e, s, 0, (size_t)length - end->chars);
     if (!jinja_arg_bool(c, 1, false)) {
         int64_t space = jinja_str_rfind(e, cut, jinja_str_literal(e, " "), 0, cut->len);
@@ -268,8 +274,10 @@ struct jinja_value jinja_f_urlencode(struct jinja_interp *in, struct jinja_call 
     struct jinja_value pair;
     while (jinja_next(e, &cursor, &pair)) {
         const struct jinja_list *l = jinja_items_of(e, pair);
-        if (l->len != 2)
-            jinja_fail(e, "urlencode wants pairs of key and value");
+        if (l->len > 2)
+            jinja_fail(e, "too many values to unpack (expected 2)");
+        if (l->len < 2)
+            jinja_fail(e, "not enough values to unpack (expected 2, got %zu)", l->len);
         if (sb.len)
             jinja_sb_text(&sb, "&");
         quote(&sb, jinja_to_str(e, l->items[0]), true);
@@ -284,6 +292,8 @@ struct jinja_value jinja_f_xmlattr(struct jinja_interp *in, struct jinja_call *c
     struct jinja_env *e = &in->env;
     struct jinja_sb sb;
     jinja_sb_init(&sb, e);
+    if (c->self.kind == JINJA_UNDEFINED)
+        jinja_fail_undefined(e, c->self);
     if (c->self.kind != JINJA_DICT)
         jinja_fail(e, "'%s' object has no attribute 'items'", jinja_type_name(c->self));
     const struct jinja_dict *d = c->self.as.dict;
@@ -292,6 +302,9 @@ struct jinja_value jinja_f_xmlattr(struct jinja_interp *in, struct jinja_call *c
         const struct jinja_string *key = jinja_to_str(e, d->entries[i].key);
         if (v.kind == JINJA_NONE || v.kind == JINJA_UNDEFINED)
             continue;
+        if (d->entries[i].key.kind != JINJA_STRING)
+            jinja_fail(e, "expected string or bytes-like object, got '%s'",
+                       jinja_type_name(d->entries[i].key));
         for (size_t k = 0; k < key->len; k++)
             if (key->data[k] && strchr(" \t\n\r\f\v/>=", key->data[k]))
                 jinja_fail(e, "Invalid character in attribute name: '%.*s'",

@@ -39,6 +39,8 @@ static struct jinja_dict *make_dict(struct jinja_interp *in, const struct jinja_
     struct jinja_dict *d = jinja_dict_new(e, c->args->num_kw);
     if (c->args->num_pos > 1)
         jinja_fail(e, "dict expected at most 1 argument, got %zu", c->args->num_pos);
+    if (c->args->num_pos == 1 && c->args->pos[0].kind == JINJA_UNDEFINED)
+        jinja_fail_undefined(e, c->args->pos[0]);
     if (c->args->num_pos == 1 && c->args->pos[0].kind == JINJA_DICT) {
         const struct jinja_dict *from = c->args->pos[0].as.dict;
         for (size_t i = 0; i < from->len; i++)

@@ -283,10 +283,8 @@ bool jinja_method(struct jinja_interp *in, struct jinja_value obj, const struct 
     }
     if (value_attribute(in, obj, name, out))
         return true;
-    if (is_listed(mutators, name) ||
-        (name->len > 4 && name->data[0] == '_' && is_listed(object_internals, name))) {
+    bool internal = name->len > 4 && name->data[0] == '_' && is_listed(object_internals, name);
+    if (is_listed(mutators, name) || internal)
         *out = refused(in, obj, name);
-        return true;
-    }
-    return false;
+    return is_listed(mutators, name) || internal;
 }

@@ -41,7 +41,7 @@ static struct jinja_value add(struct jinja_interp *in, struct jinja_value a, str
         sum.as.list = jinja_list_concat(e, a.as.list, b.as.list);
         return sum;
     }
-    if (a.kind == JINJA_STRING)
+    if (a.kind == JINJA_STRING && !a.as.string->markup)
         jinja_fail(e, "can only concatenate str (not \"%s\") to str", jinja_type_name(b));
     if (a.kind == JINJA_LIST || a.kind == JINJA_TUPLE)
         jinja_fail(e, "can only concatenate %s (not \"%s\") to %s", jinja_type_name(a),

@@ -1,7 +1,7 @@
 /* jinja_repr.c - str() and repr(). */
 #include "engine/text/jinja_repr.h"
 #include "engine/text/jinja_call.h"
-#include "engine/text/jinja_loop.h"
+#include "engine/text/jinja_interp.h"
 #include "engine/text/jinja_unicode.h"
 
 #include <inttypes.h>
@@ -145,6 +145,11 @@ static void repr_object(struct jinja_sb *sb, struct jinja_value v)
         jinja_sb_text(sb, v.as.function->self.kind == JINJA_MISSING ? "<function "
                                                                     : "<built-in method ");
         jinja_sb_text(sb, v.as.function->builtin->name);
+    } else if (v.kind == JINJA_LOOP) { /* loops exist in renders only, whose state begins with it */
+        char text[64];
+        snprintf(text, sizeof text, "<LoopContext %" PRId64 "/%" PRId64, v.as.loop->index0 + 1,
+                 jinja_loop_length((struct jinja_interp *)sb->env, v.as.loop));
+        jinja_sb_text(sb, text);
     } else {
         jinja_sb_text(sb, "<");
         jinja_sb_text(sb, jinja_type_name(v));

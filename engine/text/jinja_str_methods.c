@@ -279,10 +279,17 @@ static bool window(struct jinja_interp *in, const struct jinja_call *c, size_t *
     return true;
 }
 
+static const struct jinja_string *needle_of(struct jinja_interp *in, const struct jinja_call *c)
+{
+    if (c->arg[0].kind != JINJA_STRING)
+        jinja_fail(&in->env, "must be str, not %s", jinja_type_name(c->arg[0]));
+    return c->arg[0].as.string;
+}
+
 static int64_t find_in(struct jinja_interp *in, struct jinja_call *c, bool last)
 {
     size_t from, to;
-    const struct jinja_string *needle = jinja_arg_str(in, c, 0, "");
+    const struct jinja_string *needle = needle_of(in, c);
     if (!window(in, c, &from, &to))
         return -1;
     int64_t at = last ? jinja_str_rfind(&in->env, self(c), needle, from, to)
@@ -320,7 +327,7 @@ static struct jinja_value str_rindex(struct jinja_interp *in, struct jinja_call 
 static struct jinja_value count(struct jinja_interp *in, struct jinja_call *c)
 {
     size_t from, to;
-    const struct jinja_string *s = self(c), *needle = jinja_arg_str(in, c, 0, "");
+    const struct jinja_string *s = self(c), *needle = needle_of(in, c);
     if (!window(in, c, &from, &to))
         return jinja_int(0);
     if (needle->len == 0)

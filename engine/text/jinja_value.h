@@ -89,10 +89,13 @@ struct jinja_range {
     int64_t len;
 };
 
+struct jinja_lazy;
+
 struct jinja_iterator {
     const char *type_name; /* "generator" and the like */
     struct jinja_list *list;
     size_t at;
+    struct jinja_lazy *lazy; /* what makes `list` when the first item is asked for, or NULL */
 };
 
 struct jinja_cycler {

@@ -130,9 +130,10 @@ static void expect_error_repeated(const char *start, const char *part, size_t ti
     free(source);
 }
 
-static void nesting_is_bounded(void **state)
+/* Runs in a thread with as little stack as a connection has. */
+static void *try_nesting(void *arg)
 {
-    (void)state;
+    (void)arg;
     static const char deep[] = "recursion depth";
     expect_error_repeated("{{ ", "(", 100000, "", deep);
     expect_error_repeated("{{ ", "[", 100000, "", deep);
@@ -156,6 +157,19 @@ static void nesting_is_bounded(void **state)
                  "{% endfor %}{{ ns.x | tojson }}",
                  NULL, deep);
     expect_error("{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}", NULL, deep);
+    return NULL;
+}
+
+static void nesting_is_bounded(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, 1 << 20), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, try_nesting, NULL), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
 }
 
 static void work_memory_and_output_are_bounded(void **state)
