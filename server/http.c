@@ -6,12 +6,12 @@
  */
 #include "server/http.h"
 #include "server/api_error.h"
+#include "server/http_connections.h"
 #include "server/http_socket.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
-#include "base/thread.h"
 #include "config/limits.h"
 
 #include <errno.h>
@@ -21,9 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Stack of a connection thread. The sanitizers widen every frame. */
@@ -37,25 +35,9 @@ enum {
     /* Clients past the limit that are still accepted, so that they read 503 and not a reset. */
     EXTRA_CONNECTIONS = 64,
     GONE_CHECK_MS = 50,
-    REAP_INTERVAL_MS = 500,
     STREAM_BLOCK_BYTES = 16 << 10,
     LINGER_MS = 2000, /* after an early answer, the rest of a body is read and dropped so long */
     SMALL_BODY_BYTES = 64 << 10
-};
-
-enum connection_phase {
-    PHASE_NEW,       /* has not sent a whole header yet */
-    PHASE_IDLE,      /* between two requests */
-    PHASE_RECEIVING, /* header in, body not */
-    PHASE_BUSY
-};
-
-struct http_connection {
-    struct http_connection *prev, *next;
-    int fd;
-    enum connection_phase phase;
-    uint64_t since_ns;   /* when the phase began */
-    bool refused, ended; /* came past the limit; has been told to end */
 };
 
 struct http_server {
@@ -70,69 +52,8 @@ struct http_server {
     _Atomic int32_t num_active;
     size_t max_bodies_bytes;
     _Atomic size_t body_bytes; /* gathered and not yet freed, over all connections */
-    pthread_t reaper;
-    pthread_mutex_t mutex; /* guards what follows */
-    pthread_cond_t stop_reaper;
-    struct http_connection *first, *last; /* oldest first */
-    int32_t num_connections;
+    struct http_connections connections;
 };
-
-/* --- the list of connections ------------------------------------------------------------------ */
-
-static void set_phase(struct http_server *h, struct http_connection *c, enum connection_phase phase)
-{
-    pthread_mutex_lock(&h->mutex);
-    c->phase = phase;
-    c->since_ns = clock_now_ns();
-    pthread_mutex_unlock(&h->mutex);
-}
-
-/* Makes the connection's thread see an end of input. The descriptor stays open until the library
- * closes it, after the connection has left the list. Mutex held. */
-static void end_connection(struct http_connection *c)
-{
-    c->ended = true;
-    shutdown(c->fd, SHUT_RDWR);
-}
-
-static bool may_be_evicted(const struct http_connection *c)
-{
-    return !c->ended && (c->phase == PHASE_NEW || c->phase == PHASE_IDLE);
-}
-
-static void evict_oldest_idle(struct http_server *h, struct http_connection *fresh)
-{
-    struct http_connection *oldest = NULL;
-    for (struct http_connection *c = h->first; c; c = c->next)
-        if (c != fresh && may_be_evicted(c) && (!oldest || c->since_ns < oldest->since_ns))
-            oldest = c;
-    if (oldest)
-        end_connection(oldest);
-    else
-        fresh->refused = true;
-}
-
-static void add_connection(struct http_server *h, struct http_connection *c)
-{
-    pthread_mutex_lock(&h->mutex);
-    c->prev = h->last;
-    *(h->last ? &h->last->next : &h->first) = c;
-    h->last = c;
-    h->num_connections++;
-    if (h->num_connections > h->options.max_connections)
-        evict_oldest_idle(h, c);
-    pthread_mutex_unlock(&h->mutex);
-}
-
-static void remove_connection(struct http_server *h, struct http_connection *c)
-{
-    pthread_mutex_lock(&h->mutex);
-    *(c->prev ? &c->prev->next : &h->first) = c->next;
-    *(c->next ? &c->next->prev : &h->last) = c->prev;
-    h->num_connections--;
-    pthread_mutex_unlock(&h->mutex);
-    free(c);
-}
 
 /* Runs on the accepting thread, for both ends of a connection's life. */
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **slot,
@@ -141,51 +62,13 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **slot,
     struct http_server *h = cls;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (*slot)
-            remove_connection(h, *slot);
+            http_connections_remove(&h->connections, *slot);
         *slot = NULL;
         return;
     }
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct http_connection *c = xcalloc(1, sizeof *c);
-    c->fd = info->connect_fd;
-    c->since_ns = clock_now_ns();
-    *slot = c;
-    add_connection(h, c);
-}
-
-static double phase_limit_s(const struct http_server *h, enum connection_phase phase)
-{
-    switch (phase) {
-    case PHASE_NEW:
-        return h->options.header_timeout_s;
-    case PHASE_IDLE:
-        return h->idle_timeout_s;
-    case PHASE_RECEIVING:
-        return h->options.body_timeout_s;
-    default:
-        return 1e300;
-    }
-}
-
-/* The library's timeout restarts with every byte; this one does not, so that a client cannot keep a
- * thread by sending a byte now and then. */
-static void *run_reaper(void *arg)
-{
-    struct http_server *h = arg;
-    pthread_mutex_lock(&h->mutex);
-    while (!atomic_load(&h->stopping)) {
-        uint64_t now = clock_now_ns();
-        for (struct http_connection *c = h->first; c; c = c->next)
-            if (!c->ended && clock_seconds_between(c->since_ns, now) > phase_limit_s(h, c->phase))
-                end_connection(c);
-        uint64_t wake = now + UINT64_C(1000000) * REAP_INTERVAL_MS;
-        struct timespec until = { .tv_sec = (time_t)(wake / 1000000000),
-                                  .tv_nsec = (long)(wake % 1000000000) };
-        pthread_cond_timedwait(&h->stop_reaper, &h->mutex, &until);
-    }
-    pthread_mutex_unlock(&h->mutex);
-    return NULL;
+    *slot = http_connections_add(&h->connections, info->connect_fd);
 }
 
 /* --- one exchange ------------------------------------------------------------------------------
@@ -392,7 +275,7 @@ static enum MHD_Result begin(struct exchange *x)
     struct http_server *h = x->server;
     size_t announced = announced_bytes(x);
     set_timeout(x, h->idle_timeout_s);
-    set_phase(h, x->connection, PHASE_RECEIVING);
+    http_connections_set_phase(&h->connections, x->connection, PHASE_RECEIVING);
     if (x->connection->refused) {
         struct status st;
         status_set(&st, STATUS_UNAVAILABLE, "all %d connections are busy (--max-connections)",
@@ -433,7 +316,7 @@ static enum MHD_Result finish(struct exchange *x)
 {
     struct http_server *h = x->server;
     struct status st;
-    set_phase(h, x->connection, PHASE_BUSY);
+    http_connections_set_phase(&h->connections, x->connection, PHASE_BUSY);
     x->active = true;
     atomic_fetch_add(&h->num_active, 1);
     set_timeout(x, 0);
@@ -507,7 +390,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **slot,
         h->options.completed(x);
     if (x->lingers && !x->gone)
         linger(x);
-    set_phase(h, x->connection, PHASE_IDLE);
+    http_connections_set_phase(&h->connections, x->connection, PHASE_IDLE);
     exchange_free(x);
 }
 
@@ -540,42 +423,37 @@ static bool start_daemon(struct http_server *h, int listen_fd, struct status *st
                       errno ? strerror(errno) : "libmicrohttpd refused");
 }
 
-static void server_free(struct http_server *h)
+static struct connection_limits limits_of(const struct http_options *options)
 {
-    pthread_cond_destroy(&h->stop_reaper);
-    pthread_mutex_destroy(&h->mutex);
-    free(h);
+    return (struct connection_limits){
+        .max_connections = options->max_connections,
+        .header_s =
+            options->header_timeout_s > 0 ? options->header_timeout_s : LIMIT_HEADER_SECONDS,
+        .idle_s = options->idle_timeout_s,
+        .body_s = options->body_timeout_s > 0 ? options->body_timeout_s : LIMIT_BODY_SECONDS,
+    };
 }
 
 bool http_start(const struct http_options *options, struct http_server **out, struct status *st)
 {
-    int listen_fd;
+    const struct connection_limits limits = limits_of(options);
     struct http_server *h = xcalloc(1, sizeof *h);
+    int listen_fd;
     h->options = *options;
     h->idle_timeout_s = options->idle_timeout_s < 1 ? 1 : (unsigned)options->idle_timeout_s;
     h->max_bodies_bytes = 2 * options->max_body_bytes > LIMIT_BODIES_BYTES
                               ? 2 * options->max_body_bytes
                               : LIMIT_BODIES_BYTES;
-    if (h->options.header_timeout_s <= 0)
-        h->options.header_timeout_s = LIMIT_HEADER_SECONDS;
-    if (h->options.body_timeout_s <= 0)
-        h->options.body_timeout_s = LIMIT_BODY_SECONDS;
     rng_system(&h->id_prefix, sizeof h->id_prefix);
-    pthread_mutex_init(&h->mutex, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&h->stop_reaper, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     if (!http_socket_listen(options->host, options->port, &listen_fd, st)) {
-        server_free(h);
+        free(h);
         return false;
     }
     h->port = http_socket_port(listen_fd);
     http_socket_url(listen_fd, h->url, sizeof h->url);
-    if (!thread_start(&h->reaper, "http-reaper", run_reaper, h, st)) {
+    if (!http_connections_start(&h->connections, &limits, st)) {
         close(listen_fd);
-        server_free(h);
+        free(h);
         return false;
     }
     if (!start_daemon(h, listen_fd, st)) {
@@ -599,10 +477,7 @@ int32_t http_port(const struct http_server *h)
 
 int32_t http_num_connections(struct http_server *h)
 {
-    pthread_mutex_lock(&h->mutex);
-    int32_t count = h->num_connections;
-    pthread_mutex_unlock(&h->mutex);
-    return count;
+    return http_connections_count(&h->connections);
 }
 
 int32_t http_num_active(struct http_server *h)
@@ -623,14 +498,10 @@ void http_quiesce(struct http_server *h)
 
 void http_stop(struct http_server *h)
 {
-    pthread_mutex_lock(&h->mutex);
     atomic_store(&h->stopping, true);
-    for (struct http_connection *c = h->first; c; c = c->next)
-        end_connection(c);
-    pthread_cond_signal(&h->stop_reaper);
-    pthread_mutex_unlock(&h->mutex);
-    pthread_join(h->reaper, NULL);
+    http_connections_stop(&h->connections);
     if (h->daemon)
         MHD_stop_daemon(h->daemon);
-    server_free(h);
+    http_connections_free(&h->connections);
+    free(h);
 }
