@@ -14,7 +14,7 @@ struct engine {
 
     /* --- brought up by the stages, in this order --- */
     struct model *model;
-    struct tokenizer *tokenizer;         /* NULL: none, with load_format dummy only */
+    struct tokenizer *tokenizer;         /* tokenizer_none() with load_format dummy only */
     struct chat_template *chat_template; /* NULL: the model has none */
     struct executor executor;
     struct memory_plan plan;

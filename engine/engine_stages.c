@@ -69,6 +69,7 @@ static bool tokenizer_up(void *context, struct status *st)
             return false;
         log_warning("no tokenizer (%s): only prompts of token ids can be served", st->message);
         status_clear(st);
+        e->tokenizer = tokenizer_none();
     } else if (tokenizer_vocab_size(e->tokenizer) > e->model->desc.vocab_size) {
         status_set(st, STATUS_INVALID,
                    "%s: the tokenizer has %d ids, the model's vocab_size is %d; they do not belong "

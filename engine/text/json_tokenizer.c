@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "engine/text/added_vocab.h"
 #include "engine/text/bpe.h"
-#include "engine/text/decoder.h"
+#include "engine/text/token_decoder.h"
 #include "engine/text/json_field.h"
 #include "engine/text/model_file.h"
 #include "engine/text/normalizer.h"
@@ -26,7 +26,7 @@ struct json_tokenizer {
     struct added_vocab added;
     struct normalizer *normalizer; /* NULL: none; likewise below */
     struct pretokenizer *pretokenizer;
-    struct decoder *decoder;
+    struct token_decoder *decoder;
     struct post_processor post_processor;
     struct bpe *bpe; /* one of the three models */
     struct unigram *unigram;
@@ -119,7 +119,7 @@ static bool encode(const struct tokenizer *base, const char *text, size_t len,
 
 struct json_stream {
     struct decode_stream base;
-    struct decoder_stream *stream;
+    struct token_decoder_stream *stream;
 };
 
 static struct decode_stream *open_stream(const struct tokenizer *base, bool skip_special_tokens,
@@ -127,7 +127,7 @@ static struct decode_stream *open_stream(const struct tokenizer *base, bool skip
 {
     struct json_stream *s = xcalloc(1, sizeof *s);
     s->base = (struct decode_stream){ base, skip_special_tokens };
-    s->stream = decoder_stream_open(((const struct json_tokenizer *)base)->decoder, exact);
+    s->stream = token_decoder_stream_open(((const struct json_tokenizer *)base)->decoder, exact);
     return &s->base;
 }
 
@@ -141,17 +141,17 @@ static void stream_push(struct decode_stream *base, int32_t id, struct buf *out)
     struct json_stream *s = (struct json_stream *)base;
     const struct vocab_piece *p = vocab_piece(&base->tokenizer->vocab, id);
     if (p && !(p->special && base->skip_special_tokens))
-        decoder_stream_push(s->stream, p->text, p->len, out);
+        token_decoder_stream_push(s->stream, p->text, p->len, out);
 }
 
 static void stream_finish(struct decode_stream *base, struct buf *out)
 {
-    decoder_stream_finish(((struct json_stream *)base)->stream, out);
+    token_decoder_stream_finish(((struct json_stream *)base)->stream, out);
 }
 
 static void stream_close(struct decode_stream *base)
 {
-    decoder_stream_close(((struct json_stream *)base)->stream);
+    token_decoder_stream_close(((struct json_stream *)base)->stream);
     free(base);
 }
 
@@ -171,7 +171,8 @@ static void id_bytes(const struct tokenizer *base, int32_t id, struct buf *out)
     if (p->added)
         buf_append(out, p->text, p->len);
     else
-        decoder_piece_bytes(((const struct json_tokenizer *)base)->decoder, p->text, p->len, out);
+        token_decoder_piece_bytes(((const struct json_tokenizer *)base)->decoder, p->text, p->len,
+                                  out);
 }
 
 /* --- loading -------------------------------------------------------------------------------- */
@@ -184,7 +185,7 @@ static void json_tokenizer_free(struct tokenizer *base)
     wordpiece_free(t->wordpiece);
     normalizer_free(t->normalizer);
     pretokenizer_free(t->pretokenizer);
-    decoder_free(t->decoder);
+    token_decoder_free(t->decoder);
     post_processor_free(&t->post_processor);
     added_vocab_free(&t->added);
     vocab_free(&t->base.vocab);
@@ -414,7 +415,7 @@ static bool load_parts(struct json_tokenizer *t, const json_t *root,
         !pretokenizer_load(json_object_get(root, "pre_tokenizer"), prefix_space_override(c),
                            &t->pretokenizer, st) ||
         !load_model(t, json_object_get(root, "model"), st) ||
-        !decoder_load(json_object_get(root, "decoder"), &t->decoder, st) ||
+        !token_decoder_load(json_object_get(root, "decoder"), &t->decoder, st) ||
         !post_processor_load(json_object_get(root, "post_processor"), &t->post_processor, st) ||
         !load_added_tokens(t, json_object_get(root, "added_tokens"), st))
         return false;

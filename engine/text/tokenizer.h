@@ -23,6 +23,8 @@ void token_list_free(struct token_list *list);
 /* Reads tokenizer.json, else tokenizer.model, with tokenizer_config.json, special_tokens_map.json
  * and added_tokens.json beside it. `st` names the file at fault. */
 bool tokenizer_load(const char *model_dir, struct tokenizer **out, struct status *st);
+/* Stands in where there are no tokenizer files: refuses to encode, decodes to nothing. */
+struct tokenizer *tokenizer_none(void);
 void tokenizer_free(struct tokenizer *t);
 
 /* Appends the ids of `text`, which may hold any bytes: what is not UTF-8 is replaced by U+FFFD

@@ -1,9 +1,9 @@
-/* decoder.c - one push function per decoder of the tokenizers library.
+/* token_decoder.c - one push function per decoder of the tokenizers library.
  *
  * In the library every decoder maps a list of strings to a list of strings. Here a stage gets the
  * strings one by one. Behind ByteLevel and Fuse there is only one string left, which arrives in
  * chunks: stages there ("joined") must not care where a chunk ends. */
-#include "engine/text/decoder.h"
+#include "engine/text/token_decoder.h"
 #include "base/alloc.h"
 #include "base/utf8.h"
 #include "engine/text/byte_level.h"
@@ -20,9 +20,9 @@ static const char REPLACEMENT[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
 struct stage;
 struct stage_state;
-typedef void push_function(struct decoder_stream *s, int index, const char *text, size_t len,
+typedef void push_function(struct token_decoder_stream *s, int index, const char *text, size_t len,
                            struct buf *out);
-typedef void finish_function(struct decoder_stream *s, int index, struct buf *out);
+typedef void finish_function(struct token_decoder_stream *s, int index, struct buf *out);
 /* The piece alone, in running text. */
 typedef void bytes_function(const struct stage *g, struct buf *text);
 
@@ -46,7 +46,7 @@ struct stage {
     bool cleanup;        /* WordPiece */
 };
 
-struct decoder {
+struct token_decoder {
     struct stage stages[MAX_STAGES];
     int num_stages;
 };
@@ -58,13 +58,14 @@ struct stage_state {
     struct buf scratch;
 };
 
-struct decoder_stream {
-    const struct decoder *decoder;
+struct token_decoder_stream {
+    const struct token_decoder *decoder;
     bool exact;
     struct stage_state states[MAX_STAGES];
 };
 
-static void next(struct decoder_stream *s, int index, const char *text, size_t len, struct buf *out)
+static void next(struct token_decoder_stream *s, int index, const char *text, size_t len,
+                 struct buf *out)
 {
     if (++index == s->decoder->num_stages) {
         buf_append(out, text, len);
@@ -105,7 +106,7 @@ static void replace_in(struct buf *b, const char *from, size_t from_len, const c
 /* --- ByteLevel ------------------------------------------------------------------------------ */
 
 /* Hands on whole characters; what can never be one leaves as U+FFFD. */
-static void drain_utf8(struct decoder_stream *s, int index, bool all, struct buf *out)
+static void drain_utf8(struct token_decoder_stream *s, int index, bool all, struct buf *out)
 {
     struct buf *held = &s->states[index].held;
     size_t i = 0;
@@ -124,7 +125,7 @@ static void drain_utf8(struct decoder_stream *s, int index, bool all, struct buf
     held->len -= i;
 }
 
-static void byte_level_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void byte_level_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                             struct buf *out)
 {
     byte_level_decode(text, len, &s->states[index].held);
@@ -132,7 +133,7 @@ static void byte_level_push(struct decoder_stream *s, int index, const char *tex
         drain_utf8(s, index, false, out);
 }
 
-static void byte_level_finish(struct decoder_stream *s, int index, struct buf *out)
+static void byte_level_finish(struct token_decoder_stream *s, int index, struct buf *out)
 {
     if (s->states[index].held.len > 0)
         drain_utf8(s, index, true, out);
@@ -170,7 +171,7 @@ static int byte_of_piece(const char *text, size_t len)
 }
 
 /* The row of bytes has ended. */
-static void end_bytes(struct decoder_stream *s, int index, struct buf *out)
+static void end_bytes(struct token_decoder_stream *s, int index, struct buf *out)
 {
     struct buf *held = &s->states[index].held;
     if (held->len == 0)
@@ -185,7 +186,7 @@ static void end_bytes(struct decoder_stream *s, int index, struct buf *out)
 }
 
 /* Hands on what the held bytes already decide: whole characters, and bytes that form none. */
-static void drain_bytes(struct decoder_stream *s, int index, struct buf *out)
+static void drain_bytes(struct token_decoder_stream *s, int index, struct buf *out)
 {
     struct buf *held = &s->states[index].held;
     while (held->len > 0) {
@@ -203,8 +204,8 @@ static void drain_bytes(struct decoder_stream *s, int index, struct buf *out)
     }
 }
 
-static void byte_fallback_push(struct decoder_stream *s, int index, const char *text, size_t len,
-                               struct buf *out)
+static void byte_fallback_push(struct token_decoder_stream *s, int index, const char *text,
+                               size_t len, struct buf *out)
 {
     int byte = byte_of_piece(text, len);
     if (byte < 0) {
@@ -244,7 +245,7 @@ static bool load_metaspace(struct stage *g, const json_t *spec, struct status *s
     return true;
 }
 
-static void metaspace_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void metaspace_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                            struct buf *out)
 {
     const struct stage *g = &s->decoder->stages[index];
@@ -271,7 +272,7 @@ static bool load_replace(struct stage *g, const json_t *spec, struct status *st)
     g->content = xstrndup(content, g->content_len);
     if (st->code != STATUS_OK)
         return false;
-    if (is_regex)
+    if (is_regex || len == 0) /* the empty string matches everywhere */
         return regex_compile(pattern, len, &g->regex, st);
     g->pattern = xstrndup(pattern, len);
     g->pattern_len = len;
@@ -299,7 +300,7 @@ static void replace_piece(const struct stage *g, const char *text, size_t len, s
     regex_scan_free(&scan);
 }
 
-static void replace_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void replace_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                          struct buf *out)
 {
     struct buf *scratch = &s->states[index].scratch;
@@ -309,8 +310,8 @@ static void replace_push(struct decoder_stream *s, int index, const char *text, 
 }
 
 /* In one long string a match may lie across two chunks: what could begin one is held back. */
-static void replace_push_joined(struct decoder_stream *s, int index, const char *text, size_t len,
-                                struct buf *out)
+static void replace_push_joined(struct token_decoder_stream *s, int index, const char *text,
+                                size_t len, struct buf *out)
 {
     const struct stage *g = &s->decoder->stages[index];
     struct buf *held = &s->states[index].held;
@@ -335,7 +336,7 @@ static void replace_push_joined(struct decoder_stream *s, int index, const char 
     held->len = keep;
 }
 
-static void hand_on_held(struct decoder_stream *s, int index, struct buf *out)
+static void hand_on_held(struct token_decoder_stream *s, int index, struct buf *out)
 {
     struct buf *held = &s->states[index].held;
     if (held->len > 0)
@@ -343,7 +344,7 @@ static void hand_on_held(struct decoder_stream *s, int index, struct buf *out)
     buf_clear(held);
 }
 
-static void replace_finish(struct decoder_stream *s, int index, struct buf *out)
+static void replace_finish(struct token_decoder_stream *s, int index, struct buf *out)
 {
     if (s->decoder->stages[index].joined)
         hand_on_held(s, index, out);
@@ -381,7 +382,7 @@ static bool starts_with(const struct stage *g, const char *text, size_t len)
     return len >= g->content_len && memcmp(text, g->content, g->content_len) == 0;
 }
 
-static void strip_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void strip_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                        struct buf *out)
 {
     const struct stage *g = &s->decoder->stages[index];
@@ -397,8 +398,8 @@ static void strip_push(struct decoder_stream *s, int index, const char *text, si
     next(s, index, text, len, out);
 }
 
-static void strip_push_joined(struct decoder_stream *s, int index, const char *text, size_t len,
-                              struct buf *out)
+static void strip_push_joined(struct token_decoder_stream *s, int index, const char *text,
+                              size_t len, struct buf *out)
 {
     const struct stage *g = &s->decoder->stages[index];
     struct stage_state *state = &s->states[index];
@@ -477,7 +478,7 @@ static void wordpiece_text(const struct stage *g, bool first, struct buf *text)
         clean_up(text);
 }
 
-static void wordpiece_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void wordpiece_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                            struct buf *out)
 {
     struct stage_state *state = &s->states[index];
@@ -506,7 +507,7 @@ static bool load_bpe(struct stage *g, const json_t *spec, struct status *st)
            status_set(st, STATUS_UNSUPPORTED, "the decoder BPEDecoder has an empty suffix");
 }
 
-static void bpe_release(struct decoder_stream *s, int index, bool last, struct buf *out)
+static void bpe_release(struct token_decoder_stream *s, int index, bool last, struct buf *out)
 {
     const struct stage *g = &s->decoder->stages[index];
     struct stage_state *state = &s->states[index];
@@ -520,7 +521,7 @@ static void bpe_release(struct decoder_stream *s, int index, bool last, struct b
 }
 
 /* The last piece of all gets no space: each waits for its successor. */
-static void bpe_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void bpe_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                      struct buf *out)
 {
     bpe_release(s, index, false, out);
@@ -530,7 +531,7 @@ static void bpe_push(struct decoder_stream *s, int index, const char *text, size
     state->open = true;
 }
 
-static void bpe_finish(struct decoder_stream *s, int index, struct buf *out)
+static void bpe_finish(struct token_decoder_stream *s, int index, struct buf *out)
 {
     bpe_release(s, index, true, out);
 }
@@ -550,7 +551,7 @@ static bool load_plain(struct stage *g, const json_t *spec, struct status *st)
     return true;
 }
 
-static void join_push(struct decoder_stream *s, int index, const char *text, size_t len,
+static void join_push(struct token_decoder_stream *s, int index, const char *text, size_t len,
                       struct buf *out)
 {
     if (s->states[index].count++ > 0)
@@ -574,7 +575,7 @@ static const struct stage_kind JOIN = { "", load_plain, join_push, NULL, NULL, N
 
 /* --- loading and running -------------------------------------------------------------------- */
 
-static bool add_stage(struct decoder *d, const struct stage_kind *kind, const json_t *spec,
+static bool add_stage(struct token_decoder *d, const struct stage_kind *kind, const json_t *spec,
                       struct status *st)
 {
     if (d->num_stages == MAX_STAGES)
@@ -592,7 +593,7 @@ static bool add_stage(struct decoder *d, const struct stage_kind *kind, const js
     return true;
 }
 
-static bool load_stages(struct decoder *d, const json_t *spec, int depth, struct status *st)
+static bool load_stages(struct token_decoder *d, const json_t *spec, int depth, struct status *st)
 {
     const char *type = json_field_type(spec);
     if (strcmp(type, "Sequence") == 0) {
@@ -612,21 +613,21 @@ static bool load_stages(struct decoder *d, const json_t *spec, int depth, struct
     return json_field_unknown("decoder", spec, st);
 }
 
-bool decoder_load(const json_t *spec, struct decoder **out, struct status *st)
+bool token_decoder_load(const json_t *spec, struct token_decoder **out, struct status *st)
 {
-    struct decoder *d = xcalloc(1, sizeof *d);
+    struct token_decoder *d = xcalloc(1, sizeof *d);
     *out = NULL;
     bool ok =
         spec && !json_is_null(spec) ? load_stages(d, spec, 0, st) : add_stage(d, &JOIN, NULL, st);
     if (!ok) {
-        decoder_free(d);
+        token_decoder_free(d);
         return false;
     }
     *out = d;
     return true;
 }
 
-void decoder_free(struct decoder *d)
+void token_decoder_free(struct token_decoder *d)
 {
     for (int i = 0; d && i < d->num_stages; i++) {
         free(d->stages[i].pattern);
@@ -636,20 +637,21 @@ void decoder_free(struct decoder *d)
     free(d);
 }
 
-struct decoder_stream *decoder_stream_open(const struct decoder *d, bool exact)
+struct token_decoder_stream *token_decoder_stream_open(const struct token_decoder *d, bool exact)
 {
-    struct decoder_stream *s = xcalloc(1, sizeof *s);
+    struct token_decoder_stream *s = xcalloc(1, sizeof *s);
     s->decoder = d;
     s->exact = exact;
     return s;
 }
 
-void decoder_stream_push(struct decoder_stream *s, const char *piece, size_t len, struct buf *out)
+void token_decoder_stream_push(struct token_decoder_stream *s, const char *piece, size_t len,
+                               struct buf *out)
 {
     next(s, -1, piece, len, out);
 }
 
-void decoder_stream_finish(struct decoder_stream *s, struct buf *out)
+void token_decoder_stream_finish(struct token_decoder_stream *s, struct buf *out)
 {
     for (int i = 0; i < s->decoder->num_stages; i++) {
         if (s->decoder->stages[i].kind->finish)
@@ -657,7 +659,7 @@ void decoder_stream_finish(struct decoder_stream *s, struct buf *out)
     }
 }
 
-void decoder_stream_close(struct decoder_stream *s)
+void token_decoder_stream_close(struct token_decoder_stream *s)
 {
     for (int i = 0; s && i < MAX_STAGES; i++) {
         buf_free(&s->states[i].held);
@@ -666,7 +668,8 @@ void decoder_stream_close(struct decoder_stream *s)
     free(s);
 }
 
-void decoder_piece_bytes(const struct decoder *d, const char *piece, size_t len, struct buf *out)
+void token_decoder_piece_bytes(const struct token_decoder *d, const char *piece, size_t len,
+                               struct buf *out)
 {
     struct buf text;
     buf_init(&text, 0);
