@@ -13,7 +13,7 @@ static bool none_encode(const struct tokenizer *t, const char *text, size_t len,
     (void)len;
     (void)add_special_tokens;
     (void)sink;
-    return status_set(st, STATUS_INVALID,
+    return status_set(st, STATUS_UNSUPPORTED,
                       "this server has no tokenizer; send the prompt as token ids");
 }
 

@@ -52,7 +52,7 @@ def test_health_names_the_stage(loading):
     status, body = loading.post("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 2})
     assert status == 200 and body["usage"]["completion_tokens"] == 2
     status, body = loading.post("/v1/completions", {"prompt": "text", "max_tokens": 2})
-    assert status == 400 and "tokenizer" in body["error"]["message"]
+    assert status == 501 and "tokenizer" in body["error"]["message"]
 
 
 def test_sigterm_while_loading(loading):
