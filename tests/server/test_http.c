@@ -44,10 +44,22 @@ static void release(void *state)
     atomic_fetch_add(&num_released, 1);
 }
 
+/* /slow-stream has nothing to send for longer than a client may be silent. */
+static bool next_late(void *state, struct buf *out)
+{
+    (void)state;
+    poll(NULL, 0, 1500);
+    buf_append_str(out, "late");
+    return false;
+}
+
 static void handle(struct exchange *x)
 {
     struct exchange_stream stream = { .next = next_tick, .release = release, .state = x };
     if (strcmp(x->path, "/endless") == 0 || strcmp(x->path, "/count") == 0) {
+        exchange_respond_stream(x, "text/plain", &stream);
+    } else if (strcmp(x->path, "/slow-stream") == 0) {
+        stream.next = next_late;
         exchange_respond_stream(x, "text/plain", &stream);
     } else if (strcmp(x->path, "/slow") == 0) {
         poll(NULL, 0, 1500);
@@ -314,6 +326,7 @@ static void test_slow_answers_outlive_the_timeout(void **state)
     options.idle_timeout_s = 1;
     restart();
     expect(client_request(port, "GET", "/slow", NULL, NULL), 200, "late");
+    expect(client_request(port, "GET", "/slow-stream", NULL, NULL), 200, "late");
 }
 
 static void test_gone_clients(void **state)
