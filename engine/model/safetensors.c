@@ -115,13 +115,14 @@ static int by_data(const void *a, const void *b)
     return x->size_bytes < y->size_bytes ? -1 : x->size_bytes > y->size_bytes;
 }
 
-/* Every byte from `data` to `end` belongs to exactly one tensor. */
-static bool check_layout(const struct checkpoint_tensor *tensors, size_t count,
-                         const unsigned char *data, const unsigned char *end, struct status *st)
+/* Every byte from `data` to `end` belongs to exactly one tensor, of those from `first` on. */
+static bool check_layout(const struct checkpoint *c, size_t first, const unsigned char *data,
+                         const unsigned char *end, struct status *st)
 {
+    const size_t count = c->num_tensors - first;
     const struct checkpoint_tensor **sorted = xmalloc((count + 1) * sizeof *sorted);
     for (size_t i = 0; i < count; i++)
-        sorted[i] = &tensors[i];
+        sorted[i] = &c->tensors[first + i];
     qsort(sorted, count, sizeof *sorted, by_data);
     bool ok = true;
     const unsigned char *at = data;
@@ -180,7 +181,7 @@ static bool read_tensors(struct checkpoint *c, const struct checkpoint_file *fil
         if (!read_tensor(t, entry, data, data_bytes, st))
             return status_prefix(st, "tensor '%s': ", name);
     }
-    return check_layout(c->tensors + first, c->num_tensors - first, data, data + data_bytes, st);
+    return check_layout(c, first, data, data + data_bytes, st);
 }
 
 bool safetensors_read_header(struct checkpoint *c, const struct checkpoint_file *file,
