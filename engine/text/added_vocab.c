@@ -74,6 +74,7 @@ static bool add_patterns(struct added_vocab *a, const struct added_list *l,
             continue;
         }
         buf_clear(&text);
+        /* A token that normalizes to nothing can never be met; the trie leaves it out. */
         ok = normalizer_run(n, t->content, t->len, &text, st);
         token_trie_add(&a->normalized, buf_str(&text), text.len, t->id);
     }

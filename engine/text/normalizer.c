@@ -281,6 +281,7 @@ static bool load_replace(struct step *s, const json_t *spec, struct status *st)
     const char *pattern = json_field_pattern(spec, &len, &is_regex, st);
     const char *content = json_field_need(spec, "content", &s->content_len, st);
     s->content = xstrndup(content, s->content_len);
+    is_regex |= len == 0; /* the empty string matches everywhere */
     s->run = is_regex ? run_replace_regex : run_replace_string;
     if (st->code != STATUS_OK)
         return false;

@@ -319,6 +319,8 @@ static bool load_split(struct pretokenizer *p, const json_t *spec, struct status
     bool is_regex;
     size_t len;
     const char *pattern = json_field_pattern(spec, &len, &is_regex, st);
+    /* An empty string matches everywhere, as the empty expression does. */
+    is_regex |= len == 0;
     struct step *s = add_step(p, is_regex ? split_regex : split_literal, st);
     if (!s || st->code != STATUS_OK)
         return false;

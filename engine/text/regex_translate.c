@@ -15,8 +15,9 @@ enum { MAX_DEPTH = 100 };
 
 /* Oniguruma's sets, as the inside of a PCRE2 class. */
 #define SPACE_ITEMS "\\p{wspace}"
-/* Below U+0100 Oniguruma counts superscripts and fractions as word characters. */
-#define WORD_ITEMS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
+/* Inside a class; outside one, Oniguruma also counts Latin-1's superscripts and fractions in. */
+#define CLASS_WORD_ITEMS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD_ITEMS       CLASS_WORD_ITEMS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 /* Alphabetic as of Unicode 16, where it took in some marks. */
 #define ALPHA_ITEMS                                                                                \
     "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}\\x{1DD3}-\\x{1DE6}\\x{11080}"        \
@@ -28,6 +29,7 @@ struct translator {
     struct buf *out;
     struct status *st;
     int depth;
+    bool in_class; /* the escape being read is inside a class */
 };
 
 static bool refuse(struct translator *t, const char *what)
@@ -123,7 +125,7 @@ static const struct {
     { "punct", "\\p{P}\\p{S}" }, /* Oniguruma 6.9.9 counts symbols in */
     { "cntrl", "\\p{Cc}" },
     { "xdigit", HEX_ITEMS },
-    { "word", WORD_ITEMS },
+    { "word", CLASS_WORD_ITEMS },
     { "blank", "\\p{Zs}\\t" },
     { "emoji", "\\p{Emoji}" },
     { "extendedpictographic", "\\p{Extended_Pictographic}" },
@@ -275,7 +277,7 @@ static enum escape read_escape(struct translator *t, uint32_t *c, struct set *se
         return set_escape(set, "\\p{Nd}", *c == 'D');
     case 'w':
     case 'W':
-        return set_escape(set, WORD_ITEMS, *c == 'W');
+        return set_escape(set, t->in_class ? CLASS_WORD_ITEMS : WORD_ITEMS, *c == 'W');
     case 'h':
     case 'H':
         return set_escape(set, HEX_ITEMS, *c == 'H');
@@ -368,7 +370,10 @@ static bool class_member(struct translator *t, uint32_t *c, struct set *set, boo
         return false;
     if (*c != '\\')
         return true;
-    switch (read_escape(t, c, set)) {
+    t->in_class = true;
+    enum escape kind = read_escape(t, c, set);
+    t->in_class = false;
+    switch (kind) {
     case ESCAPE_CHAR:
         return true;
     case ESCAPE_SET:
@@ -709,7 +714,7 @@ static bool parse_alternatives(struct translator *t)
 
 bool regex_translate(const char *pattern, size_t len, struct buf *out, struct status *st)
 {
-    struct translator t = { pattern, pattern + len, out, st, 0 };
+    struct translator t = { .p = pattern, .end = pattern + len, .out = out, .st = st };
     if (!parse_alternatives(&t))
         return false;
     return t.p == t.end || broken(&t, "a parenthesis closes nothing");

@@ -156,6 +156,17 @@ def is_clean_bytes(tokenizer, ids):
     return True
 
 
+def attempt(call):
+    """The result, or None where the library itself panics: it does when an added token that strips
+    white space stands before one that is white space, and when Strip meets an empty string."""
+    try:
+        return call()
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        return None
+
+
 def check(directory, driver, count, seed):
     tokenizer = Tokenizer.from_file(os.path.join(directory, "tokenizer.json"))
     tokenizer.no_truncation()
@@ -178,13 +189,18 @@ def check(directory, driver, count, seed):
         requests, expected = [], []
         for i, text in enumerate(batch):
             special = i % 2 == 0
-            ids = tokenizer.encode(text, add_special_tokens=special).ids
+            ids = attempt(lambda: tokenizer.encode(text, add_special_tokens=special).ids)
+            if ids is None:
+                continue
             requests.append({"text": text, "add_special_tokens": special})
             expected.append(("ids", text, {"ids": ids}))
             noise = [strings.random.randrange(size) for _ in range(strings.random.randrange(1, 12))]
             for row in (ids, noise, ids[:len(ids) // 2] + noise[:3]):
                 skip = strings.random.random() < 0.5
-                decoded = {"text": tokenizer.decode(row, skip_special_tokens=skip)}
+                decoded = attempt(lambda: tokenizer.decode(row, skip_special_tokens=skip))
+                if decoded is None:
+                    continue
+                decoded = {"text": decoded}
                 requests.append({"ids": row, "skip_special_tokens": skip})
                 expected.append(("text", (row, skip), decoded))
                 if is_clean_bytes(tokenizer, row):
