@@ -52,7 +52,7 @@ enum {
     LIMIT_TOOLS = 128,
     /* Token ids, log-probabilities and the like that all sequences of one HTTP request may take;
      * pages that are never reached are never touched. */
-    LIMIT_REQUEST_BYTES = 1 << 30,
+    LIMIT_REQUEST_BYTES = 256 << 20,
 
     /* Entries of a comma-separated option such as --bench-batch-size or --api-key. */
     LIMIT_LIST_ENTRIES = 64,
