@@ -369,6 +369,29 @@ INLINE void direct_values_all(int rows, int vecs, const struct direct *d, int32_
         direct_values(rows, 1, d, row, low, high, at, dim - at, dtype);
 }
 
+/* The same for one row: what the ends of a tile of several need. Never inlined, since there are two
+ * places of it in every direct_tile, and each copy costs seconds of compilation. */
+#define DIRECT_ONE(name, dtype)                                                                    \
+    static __attribute__((noinline)) void direct_one_##name(const struct direct *d, int32_t row,   \
+                                                            int32_t low, int32_t high)             \
+    {                                                                                              \
+        direct_values_all(1, 4, d, row, low, high, dtype);                                         \
+    }
+DIRECT_ONE(f32, DTYPE_F32)
+DIRECT_ONE(bf16, DTYPE_BF16)
+DIRECT_ONE(f16, DTYPE_F16)
+
+INLINE void direct_values_one(const struct direct *d, int32_t row, int32_t low, int32_t high,
+                              enum dtype dtype)
+{
+    if (dtype == DTYPE_BF16)
+        direct_one_bf16(d, row, low, high);
+    else if (dtype == DTYPE_F16)
+        direct_one_f16(d, row, low, high);
+    else
+        direct_one_f32(d, row, low, high);
+}
+
 /* Where the groups of [low, high) of a tile lie. */
 static void locate(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high,
                    const char **k, const char **v)
@@ -411,13 +434,16 @@ INLINE void direct_tile(int rows, int vecs, const struct attention_tile *t, int3
     const int32_t common_low = row_low(t, rows - 1, tile), common_high = row_high(t, 0, tile);
     const bool common = common_low < common_high;
     for (int r = 0; r < t->num_rows; r++)
-        direct_values_all(1, 4, &d, r, row_low(t, r, tile),
-                          common ? common_low : row_high(t, r, tile), dtype);
+        direct_values_one(&d, r, row_low(t, r, tile), common ? common_low : row_high(t, r, tile),
+                          dtype);
     if (!common)
         return;
-    direct_values_all(rows, vecs, &d, 0, common_low, common_high, dtype);
+    if (rows == 1)
+        direct_values_one(&d, 0, common_low, common_high, dtype);
+    else
+        direct_values_all(rows, vecs, &d, 0, common_low, common_high, dtype);
     for (int r = 0; r < t->num_rows; r++)
-        direct_values_all(1, 4, &d, r, common_high, row_high(t, r, tile), dtype);
+        direct_values_one(&d, r, common_high, row_high(t, r, tile), dtype);
 }
 
 /* Sums of 16 vectors (8 on AVX2) at most, so that they stay in registers. */
