@@ -161,6 +161,7 @@ static bool plan_up(void *context, struct status *st)
     const struct memory_plan *p = &e->plan;
     if (!memory_plan_make(e->model, e->executor.workers[0].device, &options, &e->plan, st))
         return false;
+    model_set_max_len(e->model, p->max_model_len);
     e->info.max_model_len = p->max_model_len;
     e->info.block_size = p->block_size;
     e->info.num_blocks = p->num_blocks;

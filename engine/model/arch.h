@@ -19,23 +19,33 @@ enum config_type {
     CONFIG_INT,
     CONFIG_BOOL,
     CONFIG_FLOAT,
+    CONFIG_DOUBLE,
     CONFIG_ACTIVATION,
     /* No field: transformers' code for this family does not follow the key, or we do not. Its value
      * must be `fallback`, so that a model that means something else is refused. */
-    CONFIG_FIXED
+    CONFIG_FIXED,
+    CONFIG_IGNORED /* no field, and any value: another key of this family says it */
 };
 
-enum config_need { OPTIONAL, REQUIRED };
+enum config_need {
+    OPTIONAL,
+    REQUIRED,
+    CONSTANT, /* the field is always `fallback`, and a file that has the key must agree */
+    /* As optional, but null is not the same as absent: it means 0, "none". */
+    NULLABLE
+};
 
 /* The type and the place of a member, from its declaration. */
 #define FIELD(member)                                                                              \
     _Generic(((struct decoder_desc *)0)->member, int32_t                                           \
              : CONFIG_INT, bool                                                                    \
              : CONFIG_BOOL, float                                                                  \
-             : CONFIG_FLOAT, enum activation                                                       \
+             : CONFIG_FLOAT, double                                                                \
+             : CONFIG_DOUBLE, enum activation                                                      \
              : CONFIG_ACTIVATION),                                                                 \
         offsetof(struct decoder_desc, member)
-#define FIXED CONFIG_FIXED, 0
+#define FIXED   CONFIG_FIXED, 0
+#define IGNORED CONFIG_IGNORED, 0
 
 struct config_key {
     const char *key;
@@ -56,11 +66,22 @@ enum partition {
     VOCAB_PARALLEL
 };
 
+/* How the rows of a tensor that fills several parts lie. */
+enum row_order {
+    ROWS_BY_PART, /* one part after the other: all of q, all of k, all of v */
+    ROWS_BY_HEAD  /* q, k and v of the first head, then of the second, ... */
+};
+
 struct tensor_rule {
-    const char *name; /* without ".weight" or ".bias"; {} is the layer; whole with W_IGNORED */
+    /* Without ".weight" or ".bias", whole with W_IGNORED; the first {} is the layer, the second the
+     * expert. */
+    const char *name;
     enum weight_slot slot;
     enum partition partition;
-    int32_t part; /* of a fused linear, in the order of its rows */
+    int32_t part;      /* of a fused linear, in the order of its rows */
+    int32_t num_parts; /* how many of them this tensor holds, from `part` on; 0 stands for 1 */
+    enum row_order row_order;
+    bool transposed; /* stored as [in_features, out_features] */
 };
 
 enum { ARCH_MAX_NAMES = 4 };
@@ -70,6 +91,8 @@ struct model_arch {
     const struct model_arch *base;             /* NULL: none */
     const struct config_key *config;           /* NULL, or ended by a zeroed row */
     const struct tensor_rule *tensors;         /* NULL, or ended by a zeroed row */
+    const struct decoder_traits *traits;       /* NULL: those of the base, or else Llama's */
+    const char *optional_prefix; /* of tensor names: checkpoints have them with it or without */
     /* What rows cannot say; after all of them were applied. May be NULL. */
     bool (*finish)(struct decoder_desc *desc, const json_t *config, struct status *st);
 };

@@ -5,6 +5,7 @@
 #include "kernels/comm.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -12,19 +13,26 @@
 
 /* Buffers of different phases are never alive together, so they share one region; those of one
  * phase and the lasting ones stand side by side. */
-enum phase { PHASE_LASTING, PHASE_ATTENTION, PHASE_MLP, PHASE_LOGITS, NUM_PHASES };
+enum phase { PHASE_LASTING, PHASE_ATTENTION, PHASE_MLP, PHASE_MOE, PHASE_LOGITS, NUM_PHASES };
 
 enum activation_buffer {
-    RESIDUAL, /* [num_tokens, hidden_size] the sum of all blocks so far */
-    HIDDEN,   /* [num_tokens, hidden_size] a block's input, then its output; the final hidden states
-               */
-    COS_SIN,  /* [num_tokens, rotary_dim] */
-    QKV,      /* [num_tokens, q_size + 2 * kv_size] */
-    ATTENDED, /* [num_tokens, q_size] */
-    GATE_UP,  /* [num_tokens, 2 * intermediate_size] */
-    ACTIVATED, /* [num_tokens, intermediate_size] */
-    SELECTED,  /* [num_rows, hidden_size] the rows whose logits are wanted */
-    LOGITS,    /* [num_rows, vocab_size] */
+    RESIDUAL,         /* [num_tokens, hidden_size] the sum of all blocks so far */
+    HIDDEN,           /* [num_tokens, hidden_size] a block's input, then its output; in the end the
+                         final hidden states */
+    PARALLEL,         /* [num_tokens, hidden_size] the same for the MLP of a parallel residual */
+    COS_SIN,          /* [num_tokens, rotary_dim] */
+    SLIDING_COS_SIN,  /* [num_tokens, rotary_dim] where sliding layers rotate in their own way */
+    QKV,              /* [num_tokens, q_size + 2 * kv_size] */
+    ATTENDED,         /* [num_tokens, q_size] */
+    GATE_UP,          /* [num_tokens, 2 * intermediate_size]; half of it in a plain MLP */
+    ACTIVATED,        /* [num_tokens, intermediate_size]; a plain MLP needs none */
+    ROUTER_LOGITS,    /* [num_tokens, num_experts] */
+    SHARED_GATE_UP,   /* [num_tokens, 2 * shared_expert_intermediate_size] */
+    SHARED_ACTIVATED, /* [num_tokens, shared_expert_intermediate_size] */
+    SHARED_OUT,       /* [num_tokens, hidden_size] what the shared expert gives */
+    SHARED_GATE,      /* [num_tokens, 1] how much it counts, before the sigmoid */
+    SELECTED,         /* [num_rows, hidden_size] the rows whose logits are wanted */
+    LOGITS,           /* [num_rows, vocab_size] */
     NUM_ACTIVATION_BUFFERS
 };
 
@@ -39,14 +47,24 @@ static void activation_table(const struct decoder_desc *desc,
 {
     int32_t q_size = desc->num_attention_heads * desc->head_dim;
     int32_t kv_size = desc->num_key_value_heads * desc->head_dim;
+    int32_t inner = desc->intermediate_size;
+    int32_t shared = desc->shared_expert_intermediate_size;
+    bool gated = !desc->traits.plain_mlp;
     const struct activation_row rows[NUM_ACTIVATION_BUFFERS] = {
         [RESIDUAL] = { PHASE_LASTING, false, desc->hidden_size },
         [HIDDEN] = { PHASE_LASTING, false, desc->hidden_size },
+        [PARALLEL] = { PHASE_LASTING, false, desc->parallel_residual ? desc->hidden_size : 0 },
         [COS_SIN] = { PHASE_LASTING, false, desc->rope.rotary_dim },
+        [SLIDING_COS_SIN] = { PHASE_LASTING, false, desc->sliding_rope.rotary_dim },
         [QKV] = { PHASE_ATTENTION, false, q_size + 2 * kv_size },
         [ATTENDED] = { PHASE_ATTENTION, false, q_size },
-        [GATE_UP] = { PHASE_MLP, false, 2 * desc->intermediate_size },
-        [ACTIVATED] = { PHASE_MLP, false, desc->intermediate_size },
+        [GATE_UP] = { PHASE_MLP, false, gated ? 2 * inner : inner },
+        [ACTIVATED] = { PHASE_MLP, false, gated ? inner : 0 },
+        [ROUTER_LOGITS] = { PHASE_MOE, false, desc->num_experts },
+        [SHARED_GATE_UP] = { PHASE_MOE, false, 2 * shared },
+        [SHARED_ACTIVATED] = { PHASE_MOE, false, shared },
+        [SHARED_OUT] = { PHASE_MOE, false, shared > 0 ? desc->hidden_size : 0 },
+        [SHARED_GATE] = { PHASE_MOE, false, desc->traits.shared_expert_gate ? 1 : 0 },
         [SELECTED] = { PHASE_LOGITS, true, desc->hidden_size },
         [LOGITS] = { PHASE_LOGITS, true, desc->vocab_size },
     };
@@ -97,9 +115,15 @@ void decoder_workspace(const struct decoder_desc *desc, const struct decoder_lim
     int32_t kv_size = desc->num_key_value_heads * desc->head_dim;
     out->max_num_tokens = l->max_num_tokens;
     out->max_logits_rows = l->max_logits_rows;
-    out->max_in_features = max3(desc->hidden_size, q_size, desc->intermediate_size);
-    out->max_out_features = max3(max3(q_size + 2 * kv_size, 2 * desc->intermediate_size, 0),
+    int32_t inner = max3(desc->intermediate_size, desc->shared_expert_intermediate_size,
+                         desc->moe_intermediate_size);
+    out->max_in_features = max3(desc->hidden_size, q_size, inner);
+    out->max_out_features = max3(max3(q_size + 2 * kv_size, 2 * inner, desc->num_experts),
                                  desc->hidden_size, desc->vocab_size);
+    out->num_experts = desc->num_experts;
+    out->num_experts_per_tok = desc->num_experts_per_tok;
+    out->moe_hidden_size = desc->num_experts > 0 ? desc->hidden_size : 0;
+    out->moe_intermediate_size = desc->moe_intermediate_size;
     out->num_heads = desc->num_attention_heads;
     out->num_kv_heads = desc->num_key_value_heads;
     out->head_dim = desc->head_dim;
@@ -108,30 +132,49 @@ void decoder_workspace(const struct decoder_desc *desc, const struct decoder_lim
 
 /* --- what the backend must offer ------------------------------------------------------------- */
 
+/* A scale that is set and does something. */
+static bool is_factor(float scale)
+{
+    return scale != 0 && scale != 1;
+}
+
 bool decoder_check_ops(const struct decoder_desc *desc, const struct backend *backend,
                        struct status *st)
 {
+    bool rotates = desc->rope.rotary_dim > 0, gated = !desc->traits.plain_mlp;
+    bool scales = desc->traits.scale_embedding || is_factor(desc->embedding_scale) ||
+                  is_factor(desc->residual_scale) || is_factor(desc->logits_scale);
+    bool shared = desc->shared_expert_intermediate_size > 0;
+    bool gated_sum = shared && desc->traits.shared_expert_gate;
+    bool adds = desc->traits.norm_placement == NORM_AFTER || desc->parallel_residual ||
+                (shared && !gated_sum);
     const struct {
         const char *name;
-        bool offered;
-    } needed[] = {
-        { "embedding", backend->embedding != NULL },
-        { "norm", backend->norm != NULL },
-        { "linear", backend->linear != NULL },
-        { "rotary_cos_sin", backend->rotary_cos_sin != NULL },
-        { "rotary_embedding", backend->rotary_embedding != NULL },
-        { "reshape_and_cache", backend->reshape_and_cache != NULL },
-        { "attention", backend->attention != NULL },
-        { "act_and_mul", backend->act_and_mul != NULL },
-        { "gather_rows", backend->gather_rows != NULL },
-        { "sample", backend->sample != NULL },
-        { "logprobs", backend->logprobs != NULL },
+        bool needed, offered;
+    } ops[] = {
+        { "embedding", true, backend->embedding != NULL },
+        { "norm", true, backend->norm != NULL },
+        { "linear", true, backend->linear != NULL },
+        { "rotary_cos_sin", rotates, backend->rotary_cos_sin != NULL },
+        { "rotary_embedding", rotates, backend->rotary_embedding != NULL },
+        { "reshape_and_cache", true, backend->reshape_and_cache != NULL },
+        { "attention", true, backend->attention != NULL },
+        { "act_and_mul", gated, backend->act_and_mul != NULL },
+        { "act", !gated, backend->act != NULL },
+        { "moe", desc->num_experts > 0, backend->moe != NULL },
+        { "add_gated", gated_sum, backend->add_gated != NULL },
+        { "add", adds, backend->add != NULL },
+        { "scale", scales, backend->scale != NULL },
+        { "softcap", desc->final_logit_softcap > 0, backend->softcap != NULL },
+        { "gather_rows", true, backend->gather_rows != NULL },
+        { "sample", true, backend->sample != NULL },
+        { "logprobs", true, backend->logprobs != NULL },
     };
-    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (!needed[i].offered)
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+        if (ops[i].needed && !ops[i].offered)
             return status_set(st, STATUS_UNSUPPORTED,
                               "%s needs the op %s, which device %s does not offer",
-                              desc->architecture, needed[i].name, backend->name);
+                              desc->architecture, ops[i].name, backend->name);
     return true;
 }
 
@@ -144,14 +187,28 @@ struct decoder {
     const struct backend *ops;
     struct comm *comm;
     struct decoder_limits limits;
-    const struct kv_layer *kv; /* [num_hidden_layers] */
-    struct attention_params attention;
+    const struct kv_layer *kv;         /* [num_hidden_layers] */
+    struct attention_params attention; /* of a layer that sees everything */
+    float embedding_scale;
     struct buffer arena;
     /* At their largest; a step works on the leading rows. */
     struct tensor buffers[NUM_ACTIVATION_BUFFERS];
     struct tensor logits; /* the rows of the last decoder_logits */
     int32_t num_tokens;   /* of the last decoder_forward */
 };
+
+/* transformers makes sqrt(hidden_size) a tensor of the model's dtype, which rounds it. */
+static float embedding_scale(const struct decoder_desc *desc, enum dtype dtype)
+{
+    float scale = desc->embedding_scale;
+    unsigned char rounded[sizeof(float)];
+    if (!desc->traits.scale_embedding)
+        return scale;
+    scale = (float)sqrt(desc->hidden_size);
+    dtype_convert(rounded, dtype, &scale, DTYPE_F32, 1);
+    dtype_convert(&scale, DTYPE_F32, rounded, dtype, 1);
+    return scale;
+}
 
 bool decoder_new(const struct decoder_desc *desc, const struct weights *w, struct device *d,
                  struct comm *c, const struct decoder_limits *l, const struct kv_layer *kv,
@@ -175,7 +232,9 @@ bool decoder_new(const struct decoder_desc *desc, const struct weights *w, struc
     dec->attention = (struct attention_params){ .num_heads = desc->num_attention_heads,
                                                 .num_kv_heads = desc->num_key_value_heads,
                                                 .head_dim = desc->head_dim,
-                                                .scale = desc->attention_scale };
+                                                .scale = desc->attention_scale,
+                                                .logit_softcap = desc->attn_logit_softcap };
+    dec->embedding_scale = embedding_scale(desc, w->embedding.format->dtype);
     activation_table(desc, table);
     for (int i = 0; i < NUM_ACTIVATION_BUFFERS; i++)
         dec->buffers[i] = tensor_view(
@@ -205,45 +264,164 @@ static struct tensor leading_rows(const struct decoder *dec, enum activation_buf
     return t;
 }
 
-/* hidden = o_proj(attention(rope(q), rope(k), v)), q, k and v from hidden. */
-static void attention_block(struct decoder *dec, int32_t layer, struct tensor *hidden,
-                            const struct tensor *cos_sin, const struct attn_metadata *attn)
+/* q and k of the layer: normed, then rotated. */
+static void prepare_head(struct decoder *dec, int32_t layer, struct tensor *x,
+                         const struct norm *norm)
+{
+    const struct decoder_desc *desc = dec->desc;
+    const struct weights *w = dec->weights;
+    enum layer_rope kind = desc->layers[layer].rope;
+    struct tensor cos_sin =
+        leading_rows(dec, kind == LAYER_SLIDING_ROPE ? SLIDING_COS_SIN : COS_SIN, x->rows);
+    if (desc->traits.qk_norm != QK_NORM_NONE)
+        dec->ops->norm(dec->device, x, NULL, x, norm);
+    if (kind != LAYER_NO_ROPE && cos_sin.cols > 0)
+        dec->ops->rotary_embedding(dec->device, x, desc->head_dim, &cos_sin,
+                                   kind == LAYER_SLIDING_ROPE ? &w->sliding_rope : &w->rope);
+}
+
+/* out = o_proj(attention(rope(q), rope(k), v)), q, k and v from x; out may be x. */
+static void attention_block(struct decoder *dec, int32_t layer, struct tensor *out,
+                            const struct tensor *x, const struct attn_metadata *attn)
 {
     const struct backend *ops = dec->ops;
     struct device *d = dec->device;
     const struct layer_weights *w = &dec->weights->layers[layer];
-    const struct rope *rope = &dec->weights->rope;
     int32_t head_dim = dec->desc->head_dim;
     int32_t q_size = dec->desc->num_attention_heads * head_dim;
     int32_t kv_size = dec->desc->num_key_value_heads * head_dim;
-    struct tensor qkv = leading_rows(dec, QKV, hidden->rows);
-    struct tensor attended = leading_rows(dec, ATTENDED, hidden->rows);
+    struct tensor qkv = leading_rows(dec, QKV, x->rows);
+    struct tensor attended = leading_rows(dec, ATTENDED, x->rows);
     struct tensor q = tensor_columns(&qkv, 0, q_size);
     struct tensor k = tensor_columns(&qkv, q_size, kv_size);
     struct tensor v = tensor_columns(&qkv, q_size + kv_size, kv_size);
+    struct attention_params params = dec->attention;
+    if (dec->desc->layers[layer].sliding)
+        params.sliding_window = dec->desc->sliding_window;
 
-    ops->linear(d, &qkv, hidden, &w->qkv);
-    ops->rotary_embedding(d, &q, head_dim, cos_sin, rope);
-    ops->rotary_embedding(d, &k, head_dim, cos_sin, rope);
+    ops->linear(d, &qkv, x, &w->qkv);
+    prepare_head(dec, layer, &q, &w->q_norm);
+    prepare_head(dec, layer, &k, &w->k_norm);
     ops->reshape_and_cache(d, &dec->kv[layer], &k, &v, attn->slot_mapping);
-    ops->attention(d, &attended, &q, &dec->kv[layer], attn, &dec->attention);
-    ops->linear(d, hidden, &attended, &w->o);
-    dec->comm->all_reduce(dec->comm, d, hidden);
+    ops->attention(d, &attended, &q, &dec->kv[layer], attn, &params);
+    ops->linear(d, out, &attended, &w->o);
+    dec->comm->all_reduce(dec->comm, d, out);
 }
 
-/* hidden = down_proj(act(gate_proj(hidden)) * up_proj(hidden)). */
-static void mlp_block(struct decoder *dec, int32_t layer, struct tensor *hidden)
+/* out = down_proj(act(gate_proj(x)) * up_proj(x)), or without the gate down_proj(act(up_proj(x)));
+ * out may be x. */
+static void mlp_block(struct decoder *dec, int32_t layer, struct tensor *out,
+                      const struct tensor *x)
 {
     const struct backend *ops = dec->ops;
     struct device *d = dec->device;
     const struct layer_weights *w = &dec->weights->layers[layer];
-    struct tensor gate_up = leading_rows(dec, GATE_UP, hidden->rows);
-    struct tensor activated = leading_rows(dec, ACTIVATED, hidden->rows);
+    struct tensor gate_up = leading_rows(dec, GATE_UP, x->rows);
+    struct tensor activated = leading_rows(dec, ACTIVATED, x->rows);
 
-    ops->linear(d, &gate_up, hidden, &w->gate_up);
+    ops->linear(d, &gate_up, x, &w->gate_up);
+    if (dec->desc->traits.plain_mlp) {
+        ops->act(d, &gate_up, dec->desc->hidden_act);
+        activated = gate_up;
+    } else {
+        ops->act_and_mul(d, &activated, &gate_up, dec->desc->hidden_act);
+    }
+    ops->linear(d, out, &activated, &w->down);
+    dec->comm->all_reduce(dec->comm, d, out);
+}
+
+/* shared = down_proj(act(gate_proj(x)) * up_proj(x)) of the expert that all tokens run. */
+static void shared_expert(struct decoder *dec, const struct layer_weights *w, struct tensor *out,
+                          const struct tensor *x)
+{
+    const struct backend *ops = dec->ops;
+    struct device *d = dec->device;
+    struct tensor gate_up = leading_rows(dec, SHARED_GATE_UP, x->rows);
+    struct tensor activated = leading_rows(dec, SHARED_ACTIVATED, x->rows);
+    ops->linear(d, &gate_up, x, &w->shared_gate_up);
     ops->act_and_mul(d, &activated, &gate_up, dec->desc->hidden_act);
-    ops->linear(d, hidden, &activated, &w->down);
-    dec->comm->all_reduce(dec->comm, d, hidden);
+    ops->linear(d, out, &activated, &w->shared_down);
+}
+
+/* out = the chosen experts' weighted sum for x, and the shared expert's output; out may be x. */
+static void moe_block(struct decoder *dec, int32_t layer, struct tensor *out,
+                      const struct tensor *x)
+{
+    const struct backend *ops = dec->ops;
+    struct device *d = dec->device;
+    const struct layer_weights *w = &dec->weights->layers[layer];
+    struct tensor router_logits = leading_rows(dec, ROUTER_LOGITS, x->rows);
+    struct tensor shared = leading_rows(dec, SHARED_OUT, x->rows);
+    struct tensor gate = leading_rows(dec, SHARED_GATE, x->rows);
+
+    if (shared.cols > 0)
+        shared_expert(dec, w, &shared, x);
+    if (gate.cols > 0)
+        ops->linear(d, &gate, x, &w->shared_gate);
+    ops->linear(d, &router_logits, x, &w->moe.router);
+    ops->moe(d, out, x, &router_logits, &w->moe);
+    if (gate.cols > 0)
+        ops->add_gated(d, out, &shared, &gate);
+    else if (shared.cols > 0)
+        ops->add(d, out, &shared);
+    dec->comm->all_reduce(dec->comm, d, out);
+}
+
+static void feed_forward(struct decoder *dec, int32_t layer, struct tensor *out,
+                         const struct tensor *x)
+{
+    if (dec->desc->layers[layer].moe)
+        moe_block(dec, layer, out, x);
+    else
+        mlp_block(dec, layer, out, x);
+}
+
+/* Adds the block's output `pending` (NULL: there is none yet) to the residual and returns what the
+ * next block reads: the residual, normed into `hidden` where norms stand before blocks. */
+static struct tensor block_input(struct decoder *dec, struct tensor *hidden,
+                                 struct tensor *residual, struct tensor *pending,
+                                 const struct norm *norm)
+{
+    if (dec->desc->traits.norm_placement != NORM_AFTER) {
+        dec->ops->norm(dec->device, hidden, pending ? residual : NULL, pending ? pending : residual,
+                       norm);
+        return *hidden;
+    }
+    if (pending)
+        dec->ops->add(dec->device, residual, pending);
+    return *residual;
+}
+
+/* What is done to a block's output before it is added to the residual. */
+static void finish_block(struct decoder *dec, struct tensor *out, const struct norm *norm)
+{
+    if (dec->desc->traits.norm_placement != NORM_BEFORE)
+        dec->ops->norm(dec->device, out, NULL, out, norm);
+    if (is_factor(dec->desc->residual_scale))
+        dec->ops->scale(dec->device, out, dec->desc->residual_scale);
+}
+
+/* One layer; leaves its last output pending in `hidden`. */
+static void run_layer(struct decoder *dec, int32_t layer, struct tensor *residual,
+                      struct tensor *hidden, struct tensor *pending,
+                      const struct attn_metadata *attn)
+{
+    const struct layer_weights *w = &dec->weights->layers[layer];
+    struct tensor x = block_input(dec, hidden, residual, pending, &w->input_norm);
+    struct tensor parallel = leading_rows(dec, PARALLEL, residual->rows);
+    if (dec->desc->parallel_residual) /* before the attention's output is added */
+        block_input(dec, &parallel, residual, NULL, &w->post_attention_norm);
+    attention_block(dec, layer, hidden, &x, attn);
+    finish_block(dec, hidden, &w->attention_out_norm);
+    if (dec->desc->parallel_residual) {
+        feed_forward(dec, layer, &parallel, &parallel);
+        finish_block(dec, &parallel, &w->mlp_out_norm);
+        dec->ops->add(dec->device, hidden, &parallel);
+        return;
+    }
+    x = block_input(dec, hidden, residual, hidden, &w->post_attention_norm);
+    feed_forward(dec, layer, hidden, &x);
+    finish_block(dec, hidden, &w->mlp_out_norm);
 }
 
 void decoder_forward(struct decoder *dec, const struct forward_batch *batch)
@@ -254,20 +432,24 @@ void decoder_forward(struct decoder *dec, const struct forward_batch *batch)
     struct tensor residual = leading_rows(dec, RESIDUAL, batch->num_tokens);
     struct tensor hidden = leading_rows(dec, HIDDEN, batch->num_tokens);
     struct tensor cos_sin = leading_rows(dec, COS_SIN, batch->num_tokens);
+    struct tensor sliding_cos_sin = leading_rows(dec, SLIDING_COS_SIN, batch->num_tokens);
+    struct tensor *pending = NULL; /* what the residual still lacks */
     dec->num_tokens = batch->num_tokens;
 
     ops->embedding(d, &residual, batch->input_ids, &w->embedding);
-    ops->rotary_cos_sin(d, &cos_sin, batch->positions, &w->rope);
+    if (is_factor(dec->embedding_scale))
+        ops->scale(d, &residual, dec->embedding_scale);
+    if (dec->desc->traits.learned_positions) {
+        ops->embedding(d, &hidden, batch->positions, &w->positions);
+        pending = &hidden;
+    }
+    if (cos_sin.cols > 0)
+        ops->rotary_cos_sin(d, &cos_sin, batch->positions, &w->rope);
+    if (sliding_cos_sin.cols > 0)
+        ops->rotary_cos_sin(d, &sliding_cos_sin, batch->positions, &w->sliding_rope);
     for (int32_t layer = 0; layer < dec->desc->num_hidden_layers; layer++) {
-        const struct layer_weights *lw = &w->layers[layer];
-        /* The first block has nothing to add to the embeddings. */
-        if (layer == 0)
-            ops->norm(d, &hidden, NULL, &residual, &lw->input_norm);
-        else
-            ops->norm(d, &hidden, &residual, &hidden, &lw->input_norm);
-        attention_block(dec, layer, &hidden, &cos_sin, &batch->attn);
-        ops->norm(d, &hidden, &residual, &hidden, &lw->post_attention_norm);
-        mlp_block(dec, layer, &hidden);
+        run_layer(dec, layer, &residual, &hidden, pending, &batch->attn);
+        pending = &hidden;
     }
     ops->norm(d, &hidden, &residual, &hidden, &w->final_norm);
 }
@@ -275,10 +457,15 @@ void decoder_forward(struct decoder *dec, const struct forward_batch *batch)
 const struct tensor *decoder_logits(struct decoder *dec, const int32_t *row_indices,
                                     int32_t num_rows)
 {
+    const struct decoder_desc *desc = dec->desc;
     struct tensor hidden = leading_rows(dec, HIDDEN, dec->num_tokens);
     struct tensor selected = leading_rows(dec, SELECTED, num_rows);
     dec->logits = leading_rows(dec, LOGITS, num_rows);
     dec->ops->gather_rows(dec->device, &selected, &hidden, row_indices);
     dec->ops->linear(dec->device, &dec->logits, &selected, dec->weights->head);
+    if (is_factor(desc->logits_scale))
+        dec->ops->scale(dec->device, &dec->logits, 1 / desc->logits_scale);
+    if (desc->final_logit_softcap > 0)
+        dec->ops->softcap(dec->device, &dec->logits, desc->final_logit_softcap);
     return &dec->logits;
 }

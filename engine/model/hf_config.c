@@ -31,6 +31,10 @@ static bool read_number(const struct config_key *row, const json_t *value, doubl
 {
     char expected[96];
     *out = value ? json_number_value(value) : row->fallback;
+    if (row->need == NULLABLE && json_is_null(value)) {
+        *out = 0;
+        return true;
+    }
     bool fits = row->type == CONFIG_INT ? json_is_integer(value) : json_is_number(value);
     if (!value || (fits && *out >= row->min && *out <= row->max))
         return true;
@@ -92,10 +96,16 @@ static bool apply_row(const struct config_key *row, const json_t *config, struct
                       struct status *st)
 {
     void *field = (char *)desc + row->offset;
-    const json_t *value = present(config, row->key);
+    const json_t *value =
+        row->need == NULLABLE ? json_object_get(config, row->key) : present(config, row->key);
     double number = 0;
     if (!value && row->need == REQUIRED)
         return status_set(st, STATUS_INVALID, "config.json: \"%s\" is missing", row->key);
+    if (row->need == CONSTANT) {
+        if (!check_fixed(row, value, st))
+            return false;
+        value = NULL; /* the fallback */
+    }
     switch (row->type) {
     case CONFIG_INT:
         if (!read_number(row, value, &number, st))
@@ -107,12 +117,16 @@ static bool apply_row(const struct config_key *row, const json_t *config, struct
             return false;
         *(float *)field = (float)number;
         return true;
+    case CONFIG_DOUBLE:
+        return read_number(row, value, field, st);
     case CONFIG_BOOL:
         return read_bool(row, value, field, st);
     case CONFIG_ACTIVATION:
         return read_activation(row, value, field, st);
     case CONFIG_FIXED:
         return check_fixed(row, value, st);
+    case CONFIG_IGNORED:
+        return true;
     case CONFIG_END:
         break;
     }
@@ -128,9 +142,18 @@ static bool has_key(const struct model_arch *arch, const char *key)
     return false;
 }
 
+static void copy_traits(const struct model_arch *arch, struct decoder_desc *desc)
+{
+    while (arch && !arch->traits)
+        arch = arch->base;
+    if (arch)
+        desc->traits = *arch->traits;
+}
+
 bool hf_config_apply(const struct model_arch *arch, const json_t *config, struct decoder_desc *desc,
                      struct status *st)
 {
+    copy_traits(arch, desc);
     for (const struct model_arch *a = arch; a; a = a->base) {
         for (const struct config_key *row = a->config; row && row->key; row++) {
             bool replaced = false;
@@ -275,18 +298,143 @@ static bool derive_heads(struct decoder_desc *desc, struct status *st)
                               "head size up to %d, and there is no head_dim",
                               desc->hidden_size, desc->num_attention_heads, LIMIT_HEAD_DIM);
     }
+    if (desc->query_pre_attn_scalar > 0)
+        desc->attention_scale = (float)(1 / sqrt(desc->query_pre_attn_scalar));
     if (desc->attention_scale == 0)
         desc->attention_scale = (float)(1 / sqrt(desc->head_dim));
     return true;
+}
+
+/* A list with an entry per layer, or NULL in *out when there is none. */
+static bool find_layer_list(const struct decoder_desc *desc, const json_t *config, const char *key,
+                            const json_t **out, struct status *st)
+{
+    *out = present(config, key);
+    if (!*out || (json_is_array(*out) && json_array_size(*out) == (size_t)desc->num_hidden_layers))
+        return true;
+    return status_set(st, STATUS_INVALID,
+                      "config.json: %s is %s, expected a list with num_hidden_layers = %d entries",
+                      key, json_show(*out).text, desc->num_hidden_layers);
+}
+
+/* no_rope_layers has 1 for a layer that rotates, 0 for one that does not. */
+static bool derive_layer_rope(const struct decoder_desc *desc, const json_t *no_rope, int32_t i,
+                              struct layer_desc *layer, struct status *st)
+{
+    int32_t interval = desc->no_rope_layer_interval;
+    bool rotates = (i + 1) % interval != 0;
+    if (no_rope) {
+        const json_t *value = json_array_get(no_rope, (size_t)i);
+        if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+            json_integer_value(value) > 1)
+            return status_set(st, STATUS_INVALID,
+                              "config.json: no_rope_layers holds %s, expected 0 or 1",
+                              json_show(value).text);
+        rotates = json_integer_value(value) == 1;
+    }
+    layer->rope = rotates ? LAYER_ROPE : LAYER_NO_ROPE;
+    return true;
+}
+
+static bool derive_layer_sliding(const struct decoder_desc *desc, const json_t *types, int32_t i,
+                                 struct layer_desc *layer, struct status *st)
+{
+    int32_t interval = desc->full_attention_interval;
+    layer->sliding = desc->sliding_window > 0 && i >= desc->first_sliding_layer &&
+                     (interval == 0 || (i + 1) % interval != 0) &&
+                     (!desc->traits.sliding_without_rope || layer->rope == LAYER_NO_ROPE);
+    if (types) {
+        const json_t *value = json_array_get(types, (size_t)i);
+        const char *name = json_is_string(value) ? json_string_value(value) : "";
+        layer->sliding = strcmp(name, "sliding_attention") == 0;
+        if (!layer->sliding && strcmp(name, "full_attention") != 0)
+            return status_set(st, STATUS_UNSUPPORTED,
+                              "config.json: layer_types holds %s; known are full_attention and "
+                              "sliding_attention",
+                              json_show(value).text);
+        if (layer->sliding && desc->sliding_window == 0)
+            return status_set(st, STATUS_INVALID,
+                              "config.json: layer_types holds \"sliding_attention\", but this "
+                              "model has no sliding_window");
+    }
+    if (layer->sliding && layer->rope == LAYER_ROPE && desc->traits.sliding_rope)
+        layer->rope = LAYER_SLIDING_ROPE;
+    return true;
+}
+
+static bool derive_layers(struct decoder_desc *desc, const json_t *config, struct status *st)
+{
+    const json_t *types, *no_rope = NULL;
+    if (!desc->use_sliding_window)
+        desc->sliding_window = 0;
+    if (!find_layer_list(desc, config, "layer_types", &types, st) ||
+        (desc->no_rope_layer_interval > 0 &&
+         !find_layer_list(desc, config, "no_rope_layers", &no_rope, st)))
+        return false;
+    for (int32_t i = 0; i < desc->num_hidden_layers; i++) {
+        struct layer_desc *layer = &desc->layers[i];
+        if (desc->no_rope_layer_interval > 0 && !derive_layer_rope(desc, no_rope, i, layer, st))
+            return false;
+        if (!derive_layer_sliding(desc, types, i, layer, st))
+            return false;
+    }
+    return true;
+}
+
+/* Which layers have experts: each n-th, but for those that mlp_only_layers names. */
+static bool derive_moe_layers(struct decoder_desc *desc, const json_t *config, struct status *st)
+{
+    const json_t *dense = present(config, "mlp_only_layers");
+    int32_t step = desc->decoder_sparse_step > 0 ? desc->decoder_sparse_step : 1;
+    if (dense && !json_is_array(dense))
+        return status_set(st, STATUS_INVALID,
+                          "config.json: mlp_only_layers is %s, expected a list of layers",
+                          json_show(dense).text);
+    for (int32_t i = 0; i < desc->num_hidden_layers; i++)
+        desc->layers[i].moe = (i + 1) % step == 0;
+    for (size_t i = 0; i < json_array_size(dense); i++) {
+        const json_t *layer = json_array_get(dense, i);
+        if (!json_is_integer(layer) || json_integer_value(layer) < 0 ||
+            json_integer_value(layer) >= desc->num_hidden_layers)
+            return status_set(st, STATUS_INVALID,
+                              "config.json: mlp_only_layers holds %s, expected layers below "
+                              "num_hidden_layers = %d",
+                              json_show(layer).text, desc->num_hidden_layers);
+        desc->layers[json_integer_value(layer)].moe = false;
+    }
+    return true;
+}
+
+static bool derive_moe(struct decoder_desc *desc, const json_t *config, struct status *st)
+{
+    if (!desc->traits.moe)
+        return true;
+    if (desc->num_experts > 0 && desc->num_local_experts > 0 &&
+        desc->num_experts != desc->num_local_experts)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: num_experts is %d but num_local_experts is %d",
+                          desc->num_experts, desc->num_local_experts);
+    if (desc->num_experts == 0)
+        desc->num_experts = desc->num_local_experts;
+    if (desc->num_experts == 0)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: \"num_experts\" (or \"num_local_experts\") is missing");
+    if (desc->num_experts_per_tok > desc->num_experts)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: num_experts_per_tok %d is more than num_experts %d",
+                          desc->num_experts_per_tok, desc->num_experts);
+    return derive_moe_layers(desc, config, st);
 }
 
 bool hf_config_read(const json_t *config, struct decoder_desc *desc, struct hf_config *out,
                     struct status *st)
 {
     memset(desc, 0, sizeof *desc);
+    desc->use_sliding_window = true; /* unless a row says otherwise */
     *out = (struct hf_config){ 0 };
     return find_arch(config, desc, &out->arch, st) && refuse_quantization(config, st) &&
            hf_config_apply(out->arch, config, desc, st) && derive_heads(desc, st) &&
+           derive_layers(desc, config, st) && derive_moe(desc, config, st) &&
            rope_desc_read(config, desc, st) && read_dtype(config, desc, &out->has_dtype, st) &&
            read_token_ids(config, desc, st);
 }

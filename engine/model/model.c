@@ -96,6 +96,7 @@ bool model_open(const struct model_options *options, struct model **out, struct 
               read_generation_config(m, st) && open_checkpoint(m, options->load_format, st);
     if (ok && !hf.has_dtype)
         dtype_from_tensors(m);
+    model_set_max_len(m, model_max_len(&m->desc));
     if (!ok || !choose_format(m, options->dtype, st)) {
         model_close(m);
         return false;
@@ -119,17 +120,28 @@ int64_t model_num_parameters(const struct model *m)
     int64_t total = 0;
     for (int slot = W_EMBEDDING; slot < NUM_WEIGHT_SLOTS; slot++) {
         struct weight_shape s = weight_slot_shape(&m->desc, (enum weight_slot)slot);
-        int64_t one = s.present ? (int64_t)s.rows * s.cols + (s.has_bias ? s.rows : 0) : 0;
-        total += one *
-                 (weight_slot_is_per_layer((enum weight_slot)slot) ? m->desc.num_hidden_layers : 1);
+        int64_t bias = s.has_bias ? (s.is_norm ? s.cols : s.rows) : 0;
+        int64_t one = s.present ? ((int64_t)s.rows * s.cols + bias) * s.num_experts : 0;
+        int32_t layers =
+            weight_slot_is_per_layer((enum weight_slot)slot) ? m->desc.num_hidden_layers : 1;
+        for (int32_t layer = 0; layer < layers; layer++)
+            total += weight_slot_in_layer(&m->desc, (enum weight_slot)slot, layer) ? one : 0;
     }
     return total;
 }
 
 int32_t model_max_len(const struct decoder_desc *desc)
 {
+    const struct rope_desc *rope = &desc->rope;
     double len = desc->max_position_embeddings;
-    if (desc->rope.type == ROPE_LINEAR)
-        len *= desc->rope.factor;
+    if (rope->type == ROPE_LINEAR || rope->type == ROPE_DYNAMIC)
+        len *= rope->factor;
+    if (rope->type == ROPE_YARN)
+        len = rope->original_max_position_embeddings * rope->factor;
     return len < LIMIT_MODEL_LEN ? (int32_t)len : LIMIT_MODEL_LEN;
+}
+
+void model_set_max_len(struct model *m, int32_t max_len)
+{
+    m->desc.rope.max_len = m->desc.sliding_rope.max_len = max_len;
 }

@@ -1,6 +1,6 @@
 /* model.h - a checkpoint, opened but not loaded: its description, its tensors' headers, its
  * generation defaults. Everything is checked here, so that a wrong file stops start-up by name
- * before a weight is read. Immutable after model_open. */
+ * before a weight is read. Immutable once its weights are loaded. */
 #ifndef INFERD_ENGINE_MODEL_MODEL_H
 #define INFERD_ENGINE_MODEL_MODEL_H
 
@@ -35,7 +35,11 @@ void model_close(struct model *m);
 int64_t model_num_parameters(const struct model *m);
 
 /* The longest prompt plus output by vLLM's rule: max_position_embeddings, times the rope factor
- * where the type stretches positions (linear; not llama3, whose factor is already counted in). */
+ * where the type stretches positions (linear, dynamic; yarn: the factor times the original length;
+ * not llama3 and longrope, where it is counted in already). */
 int32_t model_max_len(const struct decoder_desc *desc);
+/* The length that is served, before the weights are loaded: the frequencies of dynamic rope and of
+ * longrope depend on it. Without this call it is model_max_len. */
+void model_set_max_len(struct model *m, int32_t max_len);
 
 #endif

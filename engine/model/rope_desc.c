@@ -10,9 +10,11 @@
 
 /* Where a value may stand, the first that has it wins: in the rope object, then at the top. */
 struct rope_source {
-    const json_t *params; /* rope_parameters or rope_scaling; NULL: neither */
-    const char *params_name;
+    const json_t *params;    /* rope_parameters or rope_scaling; NULL: neither */
+    const char *params_name; /* as messages say it: "rope_parameters", "rope_parameters.full_..." */
     const json_t *config;
+    double default_theta;
+    const struct decoder_desc *desc;
 };
 
 static const json_t *present(const json_t *object, const char *key)
@@ -41,7 +43,9 @@ static bool read_theta(const struct rope_source *src, struct rope_desc *rope, st
     const json_t *value = present(src->params, "rope_theta");
     if (!value)
         value = present(src->config, "rope_theta");
-    rope->theta = value ? json_number_value(value) : 10000.0;
+    rope->theta = src->default_theta > 0 ? src->default_theta : 10000.0;
+    if (value)
+        rope->theta = json_number_value(value);
     if (value && (!json_is_number(value) || !(rope->theta > 1 && rope->theta <= 1e15)))
         return status_set(st, STATUS_INVALID,
                           "config.json: rope_theta is %s, expected a number above 1, up to 1e15",
@@ -49,11 +53,25 @@ static bool read_theta(const struct rope_source *src, struct rope_desc *rope, st
     return true;
 }
 
+/* A member that may be missing, or null. */
+static bool read_optional(const struct rope_source *src, const char *key, double min, double max,
+                          double fallback, double *out, struct status *st)
+{
+    *out = fallback;
+    return !present(src->params, key) || read_number(src, key, min, max, out, st);
+}
+
+static const struct {
+    const char *name;
+    enum rope_type type;
+} type_names[] = {
+    { "default", ROPE_DEFAULT }, { "linear", ROPE_LINEAR }, { "dynamic", ROPE_DYNAMIC },
+    { "yarn", ROPE_YARN },       { "llama3", ROPE_LLAMA3 }, { "longrope", ROPE_LONGROPE },
+    { "su", ROPE_LONGROPE }, /* what Phi-3's first files call it */
+};
+
 static bool read_type(const struct rope_source *src, struct rope_desc *rope, struct status *st)
 {
-    static const char *const names[NUM_ROPE_TYPES] = {
-        [ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear", [ROPE_LLAMA3] = "llama3"
-    };
     const json_t *type = present(src->params, "rope_type");
     const json_t *old_type = present(src->params, "type");
     if (type && old_type && !json_equal(type, old_type))
@@ -69,15 +87,104 @@ static bool read_type(const struct rope_source *src, struct rope_desc *rope, str
                               src->params_name);
         return true;
     }
-    for (int i = 0; i < NUM_ROPE_TYPES; i++) {
-        if (json_is_string(type) && strcmp(json_string_value(type), names[i]) == 0) {
-            rope->type = (enum rope_type)i;
+    for (size_t i = 0; json_is_string(type) && i < sizeof type_names / sizeof *type_names; i++) {
+        if (strcmp(json_string_value(type), type_names[i].name) == 0) {
+            rope->type = type_names[i].type;
             return true;
         }
     }
     return status_set(st, STATUS_UNSUPPORTED,
-                      "config.json: %s.rope_type is %s; known are default, linear and llama3",
+                      "config.json: %s.rope_type is %s; known are default, linear, dynamic, yarn, "
+                      "longrope and llama3",
                       src->params_name, json_show(type).text);
+}
+
+/* One outside of the rope object goes first, as in transformers; without any, it is
+ * max_position_embeddings. */
+static bool read_original_max(const struct rope_source *src, struct rope_desc *rope,
+                              struct status *st)
+{
+    struct rope_source outside = { .params = src->config, .params_name = "the model" };
+    const char *key = "original_max_position_embeddings";
+    bool is_outside = present(src->config, key) != NULL;
+    double original;
+    if (!read_optional(is_outside ? &outside : src, key, 1, LIMIT_MODEL_LEN,
+                       src->desc->max_position_embeddings, &original, st))
+        return false;
+    rope->original_max_position_embeddings = (int32_t)original;
+    return rope->original_max_position_embeddings == original ||
+           status_set(st, STATUS_INVALID,
+                      "config.json: original_max_position_embeddings %g is no whole number",
+                      original);
+}
+
+/* The factor, by default how far the length was stretched. */
+static bool read_stretch(const struct rope_source *src, struct rope_desc *rope, struct status *st)
+{
+    double stretch = (double)src->desc->max_position_embeddings;
+    if (!read_original_max(src, rope, st))
+        return false;
+    stretch /= rope->original_max_position_embeddings;
+    return read_optional(src, "factor", 1, 1e6, stretch, &rope->factor, st);
+}
+
+static double yarn_mscale(double factor, double mscale)
+{
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+static bool read_yarn(const struct rope_source *src, struct rope_desc *rope, struct status *st)
+{
+    double mscale, mscale_all_dim;
+    const json_t *truncate = present(src->params, "truncate");
+    if (truncate && !json_is_boolean(truncate))
+        return status_set(st, STATUS_INVALID, "config.json: %s.truncate is %s, expected a boolean",
+                          src->params_name, json_show(truncate).text);
+    rope->truncate = !truncate || json_is_true(truncate);
+    if (!read_stretch(src, rope, st) ||
+        !read_optional(src, "beta_fast", 1e-6, 1e6, 32, &rope->beta_fast, st) ||
+        !read_optional(src, "beta_slow", 1e-6, 1e6, 1, &rope->beta_slow, st) ||
+        !read_optional(src, "mscale", 0, 1e6, 0, &mscale, st) ||
+        !read_optional(src, "mscale_all_dim", 0, 1e6, 0, &mscale_all_dim, st))
+        return false;
+    double inferred = yarn_mscale(rope->factor, 1);
+    if (mscale > 0 && mscale_all_dim > 0)
+        inferred = yarn_mscale(rope->factor, mscale) / yarn_mscale(rope->factor, mscale_all_dim);
+    return read_optional(src, "attention_factor", 1e-6, 1e6, inferred, &rope->attention_factor, st);
+}
+
+static bool read_factors(const struct rope_source *src, const char *key, int32_t count, float *out,
+                         struct status *st)
+{
+    const json_t *list = present(src->params, key);
+    if (!json_is_array(list) || json_array_size(list) != (size_t)count)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: %s.%s is %s, expected a list of %d numbers, one for each "
+                          "pair of a head that rotates",
+                          src->params_name, key, list ? json_show(list).text : "missing", count);
+    for (int32_t i = 0; i < count; i++) {
+        const json_t *value = json_array_get(list, (size_t)i);
+        double number = json_number_value(value);
+        if (!json_is_number(value) || !(number >= 1e-6 && number <= 1e6))
+            return status_set(st, STATUS_INVALID,
+                              "config.json: %s.%s holds %s, expected numbers from 1e-6 to 1e6",
+                              src->params_name, key, json_show(value).text);
+        out[i] = (float)number;
+    }
+    return true;
+}
+
+static bool read_longrope(const struct rope_source *src, struct rope_desc *rope, struct status *st)
+{
+    int32_t count = rope->rotary_dim / 2;
+    if (!read_stretch(src, rope, st) ||
+        !read_factors(src, "short_factor", count, rope->short_factor, st) ||
+        !read_factors(src, "long_factor", count, rope->long_factor, st))
+        return false;
+    double inferred = 1;
+    if (rope->factor > 1 && rope->original_max_position_embeddings > 1)
+        inferred = sqrt(1 + log(rope->factor) / log(rope->original_max_position_embeddings));
+    return read_optional(src, "attention_factor", 1e-6, 1e6, inferred, &rope->attention_factor, st);
 }
 
 static bool read_llama3(const struct rope_source *src, struct rope_desc *rope, struct status *st)
@@ -100,20 +207,75 @@ static bool read_llama3(const struct rope_source *src, struct rope_desc *rope, s
     return true;
 }
 
+/* How much of a head rotates. */
+static bool read_rotary_dim(const struct rope_source *src, struct rope_desc *rope,
+                            struct status *st)
+{
+    const struct decoder_desc *desc = src->desc;
+    double share = desc->partial_rotary_factor > 0 ? desc->partial_rotary_factor : 1;
+    const json_t *value = present(src->params, "partial_rotary_factor");
+    if (value && !desc->traits.partial_rotary && json_number_value(value) != 1.0)
+        return status_set(st, STATUS_UNSUPPORTED,
+                          "config.json: %s.partial_rotary_factor is %s; only 1 is supported",
+                          src->params_name, json_show(value).text);
+    if (!read_optional(src, "partial_rotary_factor", 1e-6, 1, share, &share, st))
+        return false;
+    rope->rotary_dim = (int32_t)(desc->head_dim * share);
+    if (rope->rotary_dim % 2 == 0 && rope->rotary_dim > 0)
+        return true;
+    if (rope->rotary_dim == desc->head_dim)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: head_dim %d is odd, rotary embedding needs pairs",
+                          desc->head_dim);
+    return status_set(st, STATUS_UNSUPPORTED,
+                      "config.json: %g of head_dim %d is %d, rotary embedding needs pairs", share,
+                      desc->head_dim, rope->rotary_dim);
+}
+
+static bool read_rope(const struct rope_source *src, struct rope_desc *rope, struct status *st)
+{
+    *rope = (struct rope_desc){ .factor = 1,
+                                .max_position_embeddings = src->desc->max_position_embeddings,
+                                .max_len = src->desc->max_position_embeddings };
+    if (!read_theta(src, rope, st) || !read_type(src, rope, st) || !read_rotary_dim(src, rope, st))
+        return false;
+    switch (rope->type) {
+    case ROPE_LINEAR:
+    case ROPE_DYNAMIC:
+        return read_number(src, "factor", 1, 1e6, &rope->factor, st);
+    case ROPE_LLAMA3:
+        return read_llama3(src, rope, st);
+    case ROPE_YARN:
+        return read_yarn(src, rope, st);
+    case ROPE_LONGROPE:
+        return read_longrope(src, rope, st);
+    case ROPE_DEFAULT:
+    case NUM_ROPE_TYPES:
+        break;
+    }
+    return true;
+}
+
 /* rope_scaling goes before rope_parameters where a file has both, as in transformers 5. */
-static bool find_source(const json_t *config, struct rope_source *src, struct status *st)
+static struct rope_source find_source(const json_t *config, const struct decoder_desc *desc)
 {
     static const char *const names[] = { "rope_scaling", "rope_parameters" };
+    struct rope_source src = { .config = config,
+                               .default_theta = desc->default_rope_theta,
+                               .desc = desc };
+    for (int i = 0; i < 2 && !src.params; i++) {
+        src.params_name = names[i];
+        src.params = present(config, names[i]);
+    }
+    return src;
+}
+
+/* The settings must be an object, and hold no others. */
+static bool check_settings(const struct rope_source *src, struct status *st)
+{
     const char *key;
     json_t *value;
-    *src = (struct rope_source){ .config = config, .params_name = "rope_scaling" };
-    for (int i = 0; i < 2 && !src->params; i++) {
-        src->params_name = names[i];
-        src->params = present(config, names[i]);
-    }
-    if (!src->params)
-        return true;
-    if (!json_is_object(src->params))
+    if (src->params && !json_is_object(src->params))
         return status_set(st, STATUS_INVALID, "config.json: %s is %s, expected an object or null",
                           src->params_name, json_show(src->params).text);
     json_object_foreach((json_t *)src->params, key, value)
@@ -124,30 +286,37 @@ static bool find_source(const json_t *config, struct rope_source *src, struct st
                               "architecture does not do",
                               src->params_name, json_show(value).text);
     }
-    const json_t *partial = present(src->params, "partial_rotary_factor");
-    if (partial && json_number_value(partial) != 1.0)
-        return status_set(st, STATUS_UNSUPPORTED,
-                          "config.json: %s.partial_rotary_factor is %s; only 1 is supported",
-                          src->params_name, json_show(partial).text);
     return true;
+}
+
+/* Settings by kind of layer, as transformers 5 writes them; or the older form, where the ones in
+ * the rope object and at the top are those of the layers that see everything. */
+static bool read_both(const struct rope_source *src, struct decoder_desc *desc, struct status *st)
+{
+    const json_t *full_params = present(src->params, "full_attention");
+    const json_t *sliding_params = present(src->params, "sliding_attention");
+    struct rope_source full = *src, sliding = { .params_name = src->params_name,
+                                                .default_theta = desc->sliding_rope_theta,
+                                                .desc = desc };
+    if (full_params || sliding_params) {
+        full.params = full_params;
+        full.params_name = "rope_parameters.full_attention";
+        sliding.params = sliding_params;
+        sliding.params_name = "rope_parameters.sliding_attention";
+    }
+    if (!check_settings(&full, st) || !check_settings(&sliding, st))
+        return false;
+    return read_rope(&full, &desc->rope, st) && read_rope(&sliding, &desc->sliding_rope, st);
 }
 
 bool rope_desc_read(const json_t *config, struct decoder_desc *desc, struct status *st)
 {
-    struct rope_source src;
-    struct rope_desc *rope = &desc->rope;
-    *rope = (struct rope_desc){ .rotary_dim = desc->head_dim, .factor = 1 };
-    if (!find_source(config, &src, st) || !read_theta(&src, rope, st) || !read_type(&src, rope, st))
-        return false;
-    if (desc->head_dim % 2 != 0)
-        return status_set(st, STATUS_INVALID,
-                          "config.json: head_dim %d is odd, rotary embedding needs pairs",
-                          desc->head_dim);
-    if (rope->type == ROPE_LINEAR)
-        return read_number(&src, "factor", 1, 1e6, &rope->factor, st);
-    if (rope->type == ROPE_LLAMA3)
-        return read_llama3(&src, rope, st);
-    return true;
+    struct rope_source src = find_source(config, desc);
+    if (desc->traits.learned_positions)
+        return true;
+    if (desc->traits.sliding_rope)
+        return read_both(&src, desc, st);
+    return check_settings(&src, st) && read_rope(&src, &desc->rope, st);
 }
 
 /* Long wavelengths are divided by the factor, short ones kept, those between interpolated. */
@@ -164,15 +333,70 @@ static double llama3_frequency(const struct rope_desc *rope, double frequency)
     return (1 - smooth) * frequency / rope->factor + smooth * frequency;
 }
 
+/* The base grows so that max_len positions fit where max_position_embeddings did. */
+static double dynamic_theta(const struct rope_desc *rope)
+{
+    double len = rope->max_len > rope->max_position_embeddings ? rope->max_len
+                                                               : rope->max_position_embeddings;
+    double dim = rope->rotary_dim;
+    double growth = rope->factor * len / rope->max_position_embeddings - (rope->factor - 1);
+    return dim > 2 ? rope->theta * pow(growth, dim / (dim - 2)) : rope->theta;
+}
+
+/* Where yarn blends: dimensions below `low` keep their frequency, those above `high` have it
+ * divided. */
+struct yarn_range {
+    double low, high;
+};
+
+static struct yarn_range yarn_range(const struct rope_desc *rope)
+{
+    double per_rotation = rope->original_max_position_embeddings / (2 * 3.14159265358979323846);
+    double scale = rope->rotary_dim / (2 * log(rope->theta));
+    struct yarn_range r = { scale * log(per_rotation / rope->beta_fast),
+                            scale * log(per_rotation / rope->beta_slow) };
+    if (rope->truncate) {
+        r.low = floor(r.low);
+        r.high = ceil(r.high);
+    }
+    r.low = fmax(r.low, 0);
+    r.high = fmin(r.high, rope->rotary_dim - 1);
+    if (r.low == r.high)
+        r.high += 0.001;
+    return r;
+}
+
+static double yarn_frequency(const struct rope_desc *rope, int32_t i, double frequency)
+{
+    struct yarn_range range = yarn_range(rope);
+    double divided = (i - range.low) / (range.high - range.low);
+    divided = fmin(fmax(divided, 0), 1);
+    return frequency / rope->factor * divided + frequency * (1 - divided);
+}
+
+static double longrope_frequency(const struct rope_desc *rope, int32_t i, double frequency)
+{
+    bool is_long = rope->max_len > rope->original_max_position_embeddings;
+    return frequency / (double)(is_long ? rope->long_factor[i] : rope->short_factor[i]);
+}
+
 void rope_desc_inv_freq(const struct rope_desc *rope, float *inv_freq)
 {
+    double theta = rope->type == ROPE_DYNAMIC ? dynamic_theta(rope) : rope->theta;
     for (int32_t i = 0; i < rope->rotary_dim / 2; i++) {
-        double frequency = pow(rope->theta, -2.0 * i / rope->rotary_dim);
+        double frequency = pow(theta, -2.0 * i / rope->rotary_dim);
         switch (rope->type) {
         case ROPE_DEFAULT:
+        case ROPE_DYNAMIC:
             break;
         case ROPE_LINEAR:
             frequency /= rope->factor;
+            break;
+        case ROPE_YARN:
+            frequency = yarn_frequency(rope, i, frequency);
+            break;
+        case ROPE_LONGROPE:
+            frequency = longrope_frequency(rope, i, frequency);
             break;
         case ROPE_LLAMA3:
             frequency = llama3_frequency(rope, frequency);

@@ -17,9 +17,16 @@ struct mapping {
     size_t capacity;
 };
 
+static int32_t num_parts(const struct tensor_rule *rule)
+{
+    return rule->num_parts > 0 ? rule->num_parts : 1;
+}
+
+/* Whether both fill some part of one slot. */
 static bool same_place(const struct tensor_rule *a, const struct tensor_rule *b)
 {
-    return a->slot == b->slot && a->part == b->part && a->slot != W_IGNORED;
+    return a->slot == b->slot && a->slot != W_IGNORED && a->part < b->part + num_parts(b) &&
+           b->part < a->part + num_parts(a);
 }
 
 /* Whether an architecture nearer to the checkpoint's own has a rule for the same place. */
@@ -33,15 +40,29 @@ static bool is_replaced(const struct model_arch *arch, const struct model_arch *
     return false;
 }
 
-/* The rule's name with the layer in the place of {}. False when it does not fit. */
-static bool expand_name(const char *pattern, int32_t layer, const char *suffix, char *out,
-                        size_t size)
+struct place {
+    int32_t layer, expert;
+};
+
+/* The rule's name with the layer in the place of the first {} and the expert in that of the second.
+ * False when it does not fit. */
+static bool expand_name(const char *pattern, const struct place *place, const char *suffix,
+                        char *out, size_t size)
 {
-    const char *hole = strstr(pattern, "{}");
-    int n = hole ? snprintf(out, size, "%.*s%d%s%s", (int)(hole - pattern), pattern, layer,
-                            hole + 2, suffix)
-                 : snprintf(out, size, "%s%s", pattern, suffix);
-    return n > 0 && (size_t)n < size;
+    const int32_t numbers[2] = { place->layer, place->expert };
+    size_t used = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *hole = strstr(pattern, "{}");
+        int n = hole ? snprintf(out + used, size - used, "%.*s%d", (int)(hole - pattern), pattern,
+                                numbers[i])
+                     : 0;
+        if (n < 0 || (size_t)n >= size - used)
+            return false;
+        used += (size_t)n;
+        pattern = hole ? hole + 2 : pattern;
+    }
+    int n = snprintf(out + used, size - used, "%s%s", pattern, suffix);
+    return n > 0 && (size_t)n < size - used;
 }
 
 /* {} stands for a decimal number. */
@@ -53,6 +74,22 @@ static bool name_matches(const char *pattern, const char *name)
     size_t before = (size_t)(hole - pattern);
     size_t digits = strncmp(pattern, name, before) ? 0 : strspn(name + before, "0123456789");
     return digits > 0 && strcmp(hole + 2, name + before + digits) == 0;
+}
+
+/* The prefix that this family's checkpoints may leave out, or NULL. */
+static const char *optional_prefix(const struct model_arch *arch)
+{
+    while (arch && !arch->optional_prefix)
+        arch = arch->base;
+    return arch ? arch->optional_prefix : NULL;
+}
+
+/* `name` (or a pattern) without the optional prefix; NULL when it does not begin with it. */
+static const char *without_prefix(const struct mapping *m, const char *name)
+{
+    const char *prefix = optional_prefix(m->arch);
+    size_t len = prefix ? strlen(prefix) : 0;
+    return prefix && strncmp(name, prefix, len) == 0 ? name + len : NULL;
 }
 
 /* --- expected tensors ------------------------------------------------------------------------ */
@@ -83,48 +120,98 @@ static void add_entry(struct mapping *m, const struct tensor_map_entry *entry)
     m->map->entries[m->map->count++] = *entry;
 }
 
-/* The weight or the bias of one rule in one layer. */
+static const struct checkpoint_tensor *find_tensor(struct mapping *m, const char *name)
+{
+    const struct checkpoint_tensor *t = checkpoint_find(m->checkpoint, name);
+    const char *shorter = without_prefix(m, name);
+    if (!t && shorter)
+        t = checkpoint_find(m->checkpoint, shorter);
+    if (t)
+        m->used[t - m->checkpoint->tensors] = true;
+    return t;
+}
+
+/* A part of the rule's tensor, given where the tensor's rows for it begin. */
+static void add_part(struct mapping *m, const struct tensor_rule *rule,
+                     const struct weight_shape *shape, int32_t part,
+                     const struct tensor_map_entry *whole)
+{
+    struct tensor_map_entry entry = *whole;
+    for (int32_t i = 0; i < part; i++)
+        entry.row_begin += shape->part_rows[i];
+    entry.rows = shape->part_rows[part];
+    if (rule->row_order == ROWS_BY_PART) {
+        for (int32_t i = rule->part; i < part; i++)
+            entry.src_row_begin += shape->part_rows[i];
+        add_entry(m, &entry);
+        return;
+    }
+    int32_t heads = shape->heads[part], head_rows = entry.rows / heads, stride = 0;
+    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++) {
+        assert(shape->heads[i] == heads);
+        entry.src_row_begin += i < part ? shape->part_rows[i] / heads : 0;
+        stride += shape->part_rows[i] / heads;
+    }
+    entry.rows = head_rows;
+    for (int32_t head = 0; head < heads; head++) {
+        add_entry(m, &entry);
+        entry.row_begin += head_rows;
+        entry.src_row_begin += stride;
+    }
+}
+
+/* The weight or the bias of one rule in one layer, for one expert. */
 static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
-                       const struct weight_shape *shape, int32_t layer, bool is_bias,
+                       const struct weight_shape *shape, const struct place *place, bool is_bias,
                        struct status *st)
 {
     char name[256];
-    if (!expand_name(rule->name, layer, is_bias ? ".bias" : ".weight", name, sizeof name))
+    int32_t end = rule->part + num_parts(rule);
+    if (!expand_name(rule->name, place, is_bias ? ".bias" : ".weight", name, sizeof name))
         return status_set(st, STATUS_INTERNAL, "the name of rule %s is too long", rule->name);
-    const struct checkpoint_tensor *t = checkpoint_find(m->checkpoint, name);
+    const struct checkpoint_tensor *t = find_tensor(m, name);
     if (!t)
         return status_set(st, STATUS_INVALID,
                           "tensor '%s' is missing; %s needs it by its config.json", name,
                           m->desc->architecture);
-    m->used[t - m->checkpoint->tensors] = true;
-
-    struct tensor_map_entry entry = { .tensor = t,
+    bool vector = shape->is_norm || is_bias;
+    int64_t dims[2] = { 0, shape->cols };
+    for (int32_t i = rule->part; i < end; i++)
+        dims[0] += shape->part_rows[i];
+    if (rule->transposed && !vector) {
+        dims[1] = dims[0];
+        dims[0] = shape->cols;
+    }
+    if (!check_tensor(t, shape->is_norm ? dims + 1 : dims, vector ? 1 : 2, st))
+        return false;
+    struct tensor_map_entry whole = { .tensor = t,
                                       .slot = rule->slot,
                                       .partition = rule->partition,
                                       .is_bias = is_bias,
-                                      .layer = layer,
-                                      .rows = shape->part_rows[rule->part],
-                                      .cols = is_bias ? 1 : shape->cols };
-    for (int32_t i = 0; i < rule->part; i++)
-        entry.row_begin += shape->part_rows[i];
-    const int64_t dims[2] = { entry.rows, entry.cols };
-    bool vector = shape->is_norm || is_bias;
-    if (!check_tensor(t, shape->is_norm ? dims + 1 : dims, vector ? 1 : 2, st))
-        return false;
-    add_entry(m, &entry);
+                                      .layer = place->layer,
+                                      .expert = place->expert,
+                                      .cols = is_bias && !shape->is_norm ? 1 : shape->cols,
+                                      .transposed = rule->transposed && !vector };
+    for (int32_t i = rule->part; i < end; i++)
+        add_part(m, rule, shape, i, &whole);
     return true;
 }
 
 static bool map_rule(struct mapping *m, const struct tensor_rule *rule, struct status *st)
 {
     struct weight_shape shape = weight_slot_shape(m->desc, rule->slot);
-    assert(rule->part >= 0 && (!shape.present || rule->part < shape.num_parts));
+    assert(rule->part >= 0);
+    if (rule->part >= shape.num_parts)
+        return true; /* a base's rule for a part that this model has not: the gate of a plain MLP */
+    assert(rule->part + num_parts(rule) <= shape.num_parts);
     int32_t layers = weight_slot_is_per_layer(rule->slot) ? m->desc->num_hidden_layers : 1;
-    for (int32_t layer = 0; shape.present && layer < layers; layer++) {
-        if (!map_tensor(m, rule, &shape, layer, false, st))
-            return false;
-        if (shape.has_bias && !map_tensor(m, rule, &shape, layer, true, st))
-            return false;
+    for (struct place at = { 0, 0 }; shape.present && at.layer < layers; at.layer++) {
+        if (!weight_slot_in_layer(m->desc, rule->slot, at.layer))
+            continue;
+        for (at.expert = 0; at.expert < shape.num_experts; at.expert++)
+            if (!map_tensor(m, rule, &shape, &at, false, st) ||
+                (shape.has_bias && !map_tensor(m, rule, &shape, &at, true, st)))
+                return false;
     }
     return true;
 }
@@ -145,16 +232,20 @@ static bool is_tied_head(const struct mapping *m, const struct tensor_rule *rule
 {
     char weight[256];
     return rule->slot == W_LM_HEAD && m->desc->tie_word_embeddings &&
-           expand_name(rule->name, 0, ".weight", weight, sizeof weight) &&
+           expand_name(rule->name, &(struct place){ 0, 0 }, ".weight", weight, sizeof weight) &&
            strcmp(weight, name) == 0;
 }
 
 static bool is_ignored(const struct mapping *m, const char *name)
 {
-    for (const struct model_arch *a = m->arch; a; a = a->base)
-        for (const struct tensor_rule *r = a->tensors; r && r->name; r++)
-            if ((r->slot == W_IGNORED && name_matches(r->name, name)) || is_tied_head(m, r, name))
+    for (const struct model_arch *a = m->arch; a; a = a->base) {
+        for (const struct tensor_rule *r = a->tensors; r && r->name; r++) {
+            const char *shorter = without_prefix(m, r->name);
+            if ((r->slot == W_IGNORED && name_matches(r->name, name)) || is_tied_head(m, r, name) ||
+                (r->slot == W_IGNORED && shorter && name_matches(shorter, name)))
                 return true;
+        }
+    }
     return false;
 }
 

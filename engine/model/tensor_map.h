@@ -9,14 +9,18 @@
 #include "engine/model/arch.h"
 #include "engine/model/checkpoint.h"
 
+/* One tensor has several entries where its rows go to places apart. */
 struct tensor_map_entry {
     const struct checkpoint_tensor *tensor;
     enum weight_slot slot;
     enum partition partition;
     bool is_bias;
     int32_t layer;     /* 0 where the slot is not per layer */
+    int32_t expert;    /* 0 where the slot has one weight only */
     int32_t row_begin; /* in the stacked linear (and in its bias) */
     int32_t rows, cols;
+    int32_t src_row_begin; /* in the tensor */
+    bool transposed;       /* the tensor is [cols, all of its rows]; not said of vectors */
 };
 
 struct tensor_map {

@@ -3,11 +3,13 @@
 
 #include <assert.h>
 
-static struct weight_shape norm_shape(int32_t size)
+static struct weight_shape norm_shape(const struct decoder_desc *desc, int32_t size, bool present)
 {
-    return (struct weight_shape){ .present = true,
+    return (struct weight_shape){ .present = present,
                                   .is_norm = true,
+                                  .has_bias = desc->traits.norm_kind == NORM_LAYER,
                                   .num_parts = 1,
+                                  .num_experts = 1,
                                   .part_rows = { 1 },
                                   .rows = 1,
                                   .cols = size };
@@ -18,6 +20,7 @@ static struct weight_shape linear_shape(int32_t rows, int32_t cols, bool has_bia
     return (struct weight_shape){ .present = true,
                                   .has_bias = has_bias,
                                   .num_parts = 1,
+                                  .num_experts = 1,
                                   .part_rows = { rows },
                                   .rows = rows,
                                   .cols = cols };
@@ -31,41 +34,127 @@ static void add_part(struct weight_shape *s, int32_t rows)
     s->rows += rows;
 }
 
+/* Norms of q and k: over one head or over all of them. */
+static struct weight_shape qk_norm_shape(const struct decoder_desc *desc, int32_t heads)
+{
+    enum qk_norm kind = desc->traits.qk_norm;
+    return norm_shape(desc, (kind == QK_NORM_ALL ? heads : 1) * desc->head_dim,
+                      kind != QK_NORM_NONE);
+}
+
+static struct weight_shape qkv_shape(const struct decoder_desc *desc)
+{
+    int32_t heads = desc->num_attention_heads, kv_heads = desc->num_key_value_heads;
+    struct weight_shape s =
+        linear_shape(heads * desc->head_dim, desc->hidden_size, desc->attention_bias);
+    add_part(&s, kv_heads * desc->head_dim);
+    add_part(&s, kv_heads * desc->head_dim);
+    s.heads[0] = heads;
+    s.heads[1] = s.heads[2] = kv_heads;
+    return s;
+}
+
+static struct weight_shape gate_up_shape(const struct decoder_desc *desc, int32_t inner)
+{
+    struct weight_shape s = linear_shape(inner, desc->hidden_size, desc->mlp_bias);
+    if (!desc->traits.plain_mlp)
+        add_part(&s, inner);
+    return s;
+}
+
+static struct weight_shape present_if(bool present, struct weight_shape s)
+{
+    s.present = present;
+    return s;
+}
+
+/* What experts add to a model without them. */
+static struct weight_shape moe_shape(const struct decoder_desc *desc, enum weight_slot slot)
+{
+    int32_t hidden = desc->hidden_size, shared = desc->shared_expert_intermediate_size;
+    bool has_experts = desc->num_experts > 0, has_shared = has_experts && shared > 0;
+    struct weight_shape s;
+    switch (slot) {
+    case W_ROUTER:
+        return present_if(has_experts, linear_shape(desc->num_experts, hidden, false));
+    case W_SHARED_EXPERT_GATE_UP:
+        return present_if(has_shared, gate_up_shape(desc, shared));
+    case W_SHARED_EXPERT_DOWN:
+        return present_if(has_shared, linear_shape(hidden, shared, desc->mlp_bias));
+    case W_SHARED_EXPERT_GATE:
+        return present_if(has_shared && desc->traits.shared_expert_gate,
+                          linear_shape(1, hidden, false));
+    default:
+        s = slot == W_EXPERT_GATE_UP
+                ? gate_up_shape(desc, desc->moe_intermediate_size)
+                : linear_shape(hidden, desc->moe_intermediate_size, desc->mlp_bias);
+        s.num_experts = desc->num_experts;
+        return present_if(has_experts, s);
+    }
+}
+
+static bool any_dense_layer(const struct decoder_desc *desc)
+{
+    for (int32_t i = 0; i < desc->num_hidden_layers; i++)
+        if (!desc->layers[i].moe)
+            return true;
+    return desc->num_experts == 0;
+}
+
+bool weight_slot_in_layer(const struct decoder_desc *desc, enum weight_slot slot, int32_t layer)
+{
+    if (slot == W_GATE_UP || slot == W_DOWN)
+        return !desc->layers[layer].moe;
+    return slot < W_ROUTER || slot > W_SHARED_EXPERT_GATE || desc->layers[layer].moe;
+}
+
 struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weight_slot slot)
 {
-    int32_t hidden = desc->hidden_size, inner = desc->intermediate_size;
-    int32_t q_size = desc->num_attention_heads * desc->head_dim;
-    int32_t kv_size = desc->num_key_value_heads * desc->head_dim;
-    struct weight_shape s = { 0 };
+    int32_t hidden = desc->hidden_size;
+    enum norm_placement norms = desc->traits.norm_placement;
     switch (slot) {
     case W_EMBEDDING:
         return linear_shape(desc->vocab_size, hidden, false);
+    case W_POSITION_EMBEDDING:
+        return present_if(desc->traits.learned_positions,
+                          linear_shape(desc->max_position_embeddings, hidden, false));
     case W_LM_HEAD:
-        if (!desc->tie_word_embeddings)
-            s = linear_shape(desc->vocab_size, hidden, false);
-        return s;
+        return present_if(!desc->tie_word_embeddings,
+                          linear_shape(desc->vocab_size, hidden, false));
     case W_FINAL_NORM:
+        return norm_shape(desc, hidden, true);
     case W_INPUT_NORM:
     case W_POST_ATTENTION_NORM:
-        return norm_shape(hidden);
+        return norm_shape(desc, hidden, norms != NORM_AFTER);
+    case W_ATTENTION_OUT_NORM:
+    case W_MLP_OUT_NORM:
+        return norm_shape(desc, hidden, norms != NORM_BEFORE);
     case W_QKV:
-        s = linear_shape(q_size, hidden, desc->attention_bias);
-        add_part(&s, kv_size);
-        add_part(&s, kv_size);
-        return s;
+        return qkv_shape(desc);
+    case W_Q_NORM:
+        return qk_norm_shape(desc, desc->num_attention_heads);
+    case W_K_NORM:
+        return qk_norm_shape(desc, desc->num_key_value_heads);
     case W_O:
-        return linear_shape(hidden, q_size, desc->attention_o_bias);
+        return linear_shape(hidden, desc->num_attention_heads * desc->head_dim,
+                            desc->attention_o_bias);
     case W_GATE_UP:
-        s = linear_shape(inner, hidden, desc->mlp_bias);
-        add_part(&s, inner);
-        return s;
+        return present_if(any_dense_layer(desc), gate_up_shape(desc, desc->intermediate_size));
     case W_DOWN:
-        return linear_shape(hidden, inner, desc->mlp_bias);
+        return present_if(any_dense_layer(desc),
+                          linear_shape(hidden, desc->intermediate_size, desc->mlp_bias));
+    case W_ROUTER:
+    case W_EXPERT_GATE_UP:
+    case W_EXPERT_DOWN:
+    case W_SHARED_EXPERT_GATE_UP:
+    case W_SHARED_EXPERT_DOWN:
+    case W_SHARED_EXPERT_GATE:
+        return moe_shape(desc, slot);
     case W_NONE:
     case W_IGNORED:
     case NUM_WEIGHT_SLOTS:
         break;
     }
     assert(!"not a slot");
-    return s;
+    return (struct weight_shape){ 0 };
 }

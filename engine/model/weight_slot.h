@@ -9,21 +9,33 @@
 enum weight_slot {
     W_NONE, /* ends a table of rules */
     W_EMBEDDING,
+    W_POSITION_EMBEDDING,
     W_LM_HEAD,
     W_FINAL_NORM,
-    W_INPUT_NORM, /* this one and those below: once per layer */
+    W_INPUT_NORM, /* before the attention; this one and those below: once per layer */
     W_QKV,
+    W_Q_NORM,
+    W_K_NORM,
     W_O,
-    W_POST_ATTENTION_NORM,
-    W_GATE_UP,
+    W_ATTENTION_OUT_NORM,  /* on the attention's output */
+    W_POST_ATTENTION_NORM, /* before the MLP */
+    W_GATE_UP,             /* only up in a plain MLP */
     W_DOWN,
+    W_ROUTER,         /* from here on: only in layers with experts */
+    W_EXPERT_GATE_UP, /* one for each expert */
+    W_EXPERT_DOWN,
+    W_SHARED_EXPERT_GATE_UP, /* of the expert that all tokens run */
+    W_SHARED_EXPERT_DOWN,
+    W_SHARED_EXPERT_GATE, /* how much that one counts */
+    W_MLP_OUT_NORM,       /* on the MLP's output */
     NUM_WEIGHT_SLOTS,
     W_IGNORED /* a tensor that the model does not need */
 };
 
 enum { WEIGHT_MAX_PARTS = 3 };
 
-/* What stands in one slot. A norm is a vector of `cols`; a linear is [sum of part_rows, cols]. */
+/* What stands in one slot. A norm is a vector of `cols`, and its bias another; a linear is [sum of
+ * part_rows, cols]. */
 struct weight_shape {
     bool present; /* false: this model has none, as a tied head */
     bool is_norm;
@@ -32,9 +44,14 @@ struct weight_shape {
     int32_t part_rows[WEIGHT_MAX_PARTS];
     int32_t rows; /* sum of the above */
     int32_t cols;
+    int32_t num_experts; /* a layer has so many of them; 1 for all that are not experts */
+    int32_t heads[WEIGHT_MAX_PARTS]; /* of q, k and v: into how many a part divides; else 0 */
 };
 
 struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weight_slot slot);
+/* Whether this layer has what `slot`, which the model has, is for. Always true of the slots that
+ * are not per layer. */
+bool weight_slot_in_layer(const struct decoder_desc *desc, enum weight_slot slot, int32_t layer);
 static inline bool weight_slot_is_per_layer(enum weight_slot slot)
 {
     return slot >= W_INPUT_NORM;

@@ -28,11 +28,14 @@ static void *place(struct layout *a, size_t bytes)
     return at;
 }
 
-struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t layer)
+struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t layer,
+                              int32_t expert)
 {
     switch (slot) {
     case W_EMBEDDING:
         return &w->embedding;
+    case W_POSITION_EMBEDDING:
+        return &w->positions;
     case W_LM_HEAD:
         return &w->lm_head;
     case W_QKV:
@@ -43,6 +46,18 @@ struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t 
         return &w->layers[layer].gate_up;
     case W_DOWN:
         return &w->layers[layer].down;
+    case W_ROUTER:
+        return &w->layers[layer].moe.router;
+    case W_EXPERT_GATE_UP:
+        return &w->layers[layer].expert_gate_up[expert];
+    case W_EXPERT_DOWN:
+        return &w->layers[layer].expert_down[expert];
+    case W_SHARED_EXPERT_GATE_UP:
+        return &w->layers[layer].shared_gate_up;
+    case W_SHARED_EXPERT_DOWN:
+        return &w->layers[layer].shared_down;
+    case W_SHARED_EXPERT_GATE:
+        return &w->layers[layer].shared_gate;
     default:
         return NULL;
     }
@@ -55,19 +70,27 @@ struct norm *weights_norm(struct weights *w, enum weight_slot slot, int32_t laye
         return &w->final_norm;
     case W_INPUT_NORM:
         return &w->layers[layer].input_norm;
+    case W_Q_NORM:
+        return &w->layers[layer].q_norm;
+    case W_K_NORM:
+        return &w->layers[layer].k_norm;
+    case W_ATTENTION_OUT_NORM:
+        return &w->layers[layer].attention_out_norm;
     case W_POST_ATTENTION_NORM:
         return &w->layers[layer].post_attention_norm;
+    case W_MLP_OUT_NORM:
+        return &w->layers[layer].mlp_out_norm;
     default:
         return NULL;
     }
 }
 
-static bool lay_out_linear(const struct model *m, struct device *d, struct layout *a,
-                           const struct weight_shape *shape, struct linear *l, struct status *st)
+/* l->format is set. */
+static bool lay_out_linear(struct device *d, struct layout *a, const struct weight_shape *shape,
+                           struct linear *l, struct status *st)
 {
     l->out_features = shape->rows;
     l->in_features = shape->cols;
-    l->format = m->weight_format;
     if (shape->cols % l->format->block_elements != 0)
         return status_set(st, STATUS_UNSUPPORTED, "rows of %d weights are no whole blocks of %s",
                           shape->cols, l->format->name);
@@ -83,19 +106,51 @@ static bool lay_out_slot(const struct model *m, struct device *d, struct layout 
                          struct weights *w, enum weight_slot slot, int32_t layer, struct status *st)
 {
     struct weight_shape shape = weight_slot_shape(&m->desc, slot);
-    if (!shape.present)
+    if (!shape.present || !weight_slot_in_layer(&m->desc, slot, layer))
         return true;
     if (shape.is_norm) {
-        *weights_norm(w, slot, layer) =
-            (struct norm){ .kind = NORM_RMS,
-                           .size = shape.cols,
-                           .weight = place(a, (size_t)shape.cols * sizeof(float)),
-                           .eps = m->desc.rms_norm_eps };
+        struct norm *norm = weights_norm(w, slot, layer);
+        size_t bytes = (size_t)shape.cols * sizeof(float);
+        *norm = (struct norm){ .kind = m->desc.traits.norm_kind,
+                               .size = shape.cols,
+                               .weight = place(a, bytes),
+                               .eps = m->desc.rms_norm_eps,
+                               .weight_offset = m->desc.traits.norm_weight_offset };
+        if (shape.has_bias)
+            norm->bias = place(a, bytes);
         return true;
     }
-    struct linear *l = weights_linear(w, slot, layer);
-    l->needs_rows = slot == W_EMBEDDING;
-    return lay_out_linear(m, d, a, &shape, l, st);
+    for (int32_t expert = 0; expert < shape.num_experts; expert++) {
+        struct linear *l = weights_linear(w, slot, layer, expert);
+        l->needs_rows = slot == W_EMBEDDING || slot == W_POSITION_EMBEDDING;
+        /* A rounded router sends tokens to other experts; and it is small. */
+        l->format = slot == W_ROUTER ? &quant_format_float32 : m->weight_format;
+        if (!lay_out_linear(d, a, &shape, l, st))
+            return false;
+    }
+    return true;
+}
+
+static void describe_moe(const struct decoder_desc *desc, struct layer_weights *layer)
+{
+    struct moe *moe = &layer->moe;
+    moe->num_experts = desc->num_experts;
+    moe->num_experts_per_tok = desc->num_experts_per_tok;
+    moe->scoring = MOE_SOFTMAX;
+    moe->norm_topk_prob = desc->norm_topk_prob;
+    moe->routed_scaling_factor = 1;
+    moe->act = desc->hidden_act;
+    moe->gate_up = layer->expert_gate_up;
+    moe->down = layer->expert_down;
+}
+
+static struct rope lay_out_rope(struct layout *a, const struct rope_desc *desc)
+{
+    double factor = desc->attention_factor;
+    return (struct rope){ .rotary_dim = desc->rotary_dim,
+                          .interleaved = desc->interleaved,
+                          .inv_freq = place(a, (size_t)desc->rotary_dim / 2 * sizeof(float)),
+                          .attention_scaling = factor > 0 ? (float)factor : 1.0f };
 }
 
 /* In the order of execution, so that a forward pass reads the arena from front to back. */
@@ -103,13 +158,11 @@ static bool lay_out(const struct model *m, struct device *d, struct layout *a, s
                     struct status *st)
 {
     const struct decoder_desc *desc = &m->desc;
-    if (!lay_out_slot(m, d, a, w, W_EMBEDDING, 0, st))
+    if (!lay_out_slot(m, d, a, w, W_EMBEDDING, 0, st) ||
+        !lay_out_slot(m, d, a, w, W_POSITION_EMBEDDING, 0, st))
         return false;
-    w->rope =
-        (struct rope){ .rotary_dim = desc->rope.rotary_dim,
-                       .interleaved = desc->rope.interleaved,
-                       .inv_freq = place(a, (size_t)desc->rope.rotary_dim / 2 * sizeof(float)),
-                       .attention_scaling = 1.0f };
+    w->rope = lay_out_rope(a, &desc->rope);
+    w->sliding_rope = lay_out_rope(a, &desc->sliding_rope);
     for (int32_t layer = 0; layer < desc->num_hidden_layers; layer++)
         for (int slot = W_INPUT_NORM; slot < NUM_WEIGHT_SLOTS; slot++)
             if (!lay_out_slot(m, d, a, w, (enum weight_slot)slot, layer, st))
@@ -126,7 +179,25 @@ static struct weights *weights_new(const struct decoder_desc *desc)
 {
     struct weights *w = xcalloc(1, sizeof *w);
     w->layers = xcalloc((size_t)desc->num_hidden_layers, sizeof *w->layers);
+    for (int32_t i = 0; i < desc->num_hidden_layers; i++) {
+        struct layer_weights *layer = &w->layers[i];
+        if (!desc->layers[i].moe)
+            continue;
+        layer->expert_gate_up = xcalloc(2 * (size_t)desc->num_experts, sizeof(struct linear));
+        layer->expert_down = layer->expert_gate_up + desc->num_experts;
+        describe_moe(desc, layer);
+    }
+    w->num_layers = desc->num_hidden_layers;
     return w;
+}
+
+/* All but the arena. */
+static void free_structs(struct weights *w)
+{
+    for (int32_t i = 0; i < w->num_layers; i++)
+        free(w->layers[i].expert_gate_up);
+    free(w->layers);
+    free(w);
 }
 
 bool weights_plan(const struct model *m, struct device *d, size_t *bytes, struct status *st)
@@ -135,8 +206,7 @@ bool weights_plan(const struct model *m, struct device *d, size_t *bytes, struct
     struct weights *w = weights_new(&m->desc);
     bool ok = lay_out(m, d, &counting, w, st);
     *bytes = counting.used_bytes;
-    free(w->layers);
-    free(w);
+    free_structs(w);
     return ok;
 }
 
@@ -149,11 +219,14 @@ static bool upload(struct device *d, const float *dst, const float *src, int32_t
     return d->backend->sync(d, st); /* the source is reused for the next one */
 }
 
-/* Where the entry's vector goes. */
-static const float *vector_place(struct weights *w, const struct tensor_map_entry *e)
+/* Where a norm's weight, a norm's bias or a linear's bias lies. */
+static const float *vector_place(struct weights *w, enum weight_slot slot, int32_t layer,
+                                 int32_t expert, bool is_bias)
 {
-    return e->is_bias ? weights_linear(w, e->slot, e->layer)->bias + e->row_begin
-                      : weights_norm(w, e->slot, e->layer)->weight;
+    const struct norm *norm = weights_norm(w, slot, layer);
+    if (!norm)
+        return weights_linear(w, slot, layer, expert)->bias;
+    return is_bias ? norm->bias : norm->weight;
 }
 
 static bool load_vectors(const struct model *m, struct device *d, struct weights *w,
@@ -165,8 +238,9 @@ static bool load_vectors(const struct model *m, struct device *d, struct weights
             continue;
         int32_t count = e->rows * e->cols;
         float *values = xmalloc((size_t)count * sizeof *values);
-        weights_read_elements(values, e->tensor, (size_t)count);
-        bool ok = upload(d, vector_place(w, e), values, count, st);
+        weights_read_elements(values, e->tensor, (size_t)e->src_row_begin, (size_t)count);
+        const float *place = vector_place(w, e->slot, e->layer, e->expert, e->is_bias);
+        bool ok = upload(d, place + e->row_begin, values, count, st);
         free(values);
         if (!ok)
             return false;
@@ -174,40 +248,49 @@ static bool load_vectors(const struct model *m, struct device *d, struct weights
     return true;
 }
 
-/* Norms of one and biases of either sign. */
-static bool dummy_vectors(const struct model *m, struct device *d, struct weights *w,
-                          struct status *st)
+/* One vector of each layer and expert: norms of one, biases of either sign. */
+static bool dummy_vector(const struct model *m, struct device *d, struct weights *w,
+                         enum weight_slot slot, bool is_bias, struct status *st)
 {
+    struct weight_shape shape = weight_slot_shape(&m->desc, slot);
+    int32_t count = shape.is_norm ? shape.cols : shape.rows;
+    int32_t layers = weight_slot_is_per_layer(slot) ? m->desc.num_hidden_layers : 1;
+    float *values = xmalloc((size_t)count * sizeof *values);
     bool ok = true;
-    for (int slot = W_EMBEDDING; slot < NUM_WEIGHT_SLOTS; slot++) {
-        struct weight_shape shape = weight_slot_shape(&m->desc, (enum weight_slot)slot);
-        if (!shape.present || (!shape.is_norm && !shape.has_bias))
-            continue;
-        int32_t count = shape.is_norm ? shape.cols : shape.rows;
-        int32_t layers =
-            weight_slot_is_per_layer((enum weight_slot)slot) ? m->desc.num_hidden_layers : 1;
-        float *values = xmalloc((size_t)count * sizeof *values);
-        for (int32_t layer = 0; ok && layer < layers; layer++) {
-            const struct norm *norm = weights_norm(w, (enum weight_slot)slot, layer);
-            for (int32_t i = 0; i < count; i++)
-                values[i] = norm ? 1.0f - norm->weight_offset
-                                 : weights_dummy_bias((enum weight_slot)slot, layer, i);
-            ok = upload(
-                d, norm ? norm->weight : weights_linear(w, (enum weight_slot)slot, layer)->bias,
-                values, count, st);
-        }
-        free(values);
+    for (int32_t layer = 0; ok && layer < layers; layer++) {
+        int32_t experts = weight_slot_in_layer(&m->desc, slot, layer) ? shape.num_experts : 0;
+        for (int32_t i = 0; i < count; i++)
+            values[i] = is_bias ? weights_dummy_bias(slot, layer, i)
+                                : 1.0f - m->desc.traits.norm_weight_offset;
+        for (int32_t e = 0; ok && e < experts; e++)
+            ok = upload(d, vector_place(w, slot, layer, e, is_bias), values, count, st);
     }
+    free(values);
     return ok;
 }
 
-static bool upload_rope(const struct model *m, struct device *d, struct weights *w,
+static bool dummy_vectors(const struct model *m, struct device *d, struct weights *w,
+                          struct status *st)
+{
+    for (int s = W_EMBEDDING; s < NUM_WEIGHT_SLOTS; s++) {
+        enum weight_slot slot = (enum weight_slot)s;
+        struct weight_shape shape = weight_slot_shape(&m->desc, slot);
+        if ((shape.present && shape.is_norm && !dummy_vector(m, d, w, slot, false, st)) ||
+            (shape.present && shape.has_bias && !dummy_vector(m, d, w, slot, true, st)))
+            return false;
+    }
+    return true;
+}
+
+static bool upload_rope(const struct rope_desc *desc, struct device *d, const struct rope *rope,
                         struct status *st)
 {
-    int32_t count = w->rope.rotary_dim / 2;
+    int32_t count = desc->rotary_dim / 2;
+    if (count == 0)
+        return true;
     float *inv_freq = xmalloc((size_t)count * sizeof *inv_freq);
-    rope_desc_inv_freq(&m->desc.rope, inv_freq);
-    bool ok = upload(d, w->rope.inv_freq, inv_freq, count, st);
+    rope_desc_inv_freq(desc, inv_freq);
+    bool ok = upload(d, rope->inv_freq, inv_freq, count, st);
     free(inv_freq);
     return ok;
 }
@@ -227,15 +310,15 @@ bool weights_load(const struct model *m, struct device *d, struct comm *c,
     struct weights *w = weights_new(&m->desc);
     if (!d->backend->alloc(d, &w->arena, planned, MEMORY_DEVICE, st)) {
         status_prefix(st, "weights of %zu bytes: ", planned);
-        free(w->layers);
-        free(w);
+        free_structs(w);
         return false;
     }
     struct layout placing = { .base = w->arena.data };
     struct weights_progress report = { progress, progress_arg };
     bool ok = lay_out(m, d, &placing, w, st);
     assert(!ok || placing.used_bytes == planned);
-    ok = ok && upload_rope(m, d, w, st) &&
+    ok = ok && upload_rope(&m->desc.rope, d, &w->rope, st) &&
+         upload_rope(&m->desc.sliding_rope, d, &w->sliding_rope, st) &&
          (m->checkpoint ? load_vectors(m, d, w, st) : dummy_vectors(m, d, w, st));
     if (ok)
         weights_pack_all(m, d, w, &report);
@@ -253,6 +336,5 @@ void weights_free(struct weights *w, struct device *d)
     if (!w)
         return;
     d->backend->free(d, &w->arena);
-    free(w->layers);
-    free(w);
+    free_structs(w);
 }

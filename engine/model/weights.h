@@ -7,19 +7,26 @@
 #include "engine/model/model.h"
 
 struct layer_weights {
-    struct norm input_norm, post_attention_norm;
+    /* What weight_slot.h says of each; one that the model has not is all zeros. */
+    struct norm input_norm, q_norm, k_norm, attention_out_norm, post_attention_norm, mlp_out_norm;
     struct linear qkv, o, gate_up, down;
+    /* Of a layer with experts, which moe.gate_up and moe.down point to. */
+    struct moe moe;
+    struct linear *expert_gate_up, *expert_down; /* [num_experts] */
+    struct linear shared_gate_up, shared_down, shared_gate;
 };
 
 struct weights {
     struct linear embedding; /* [vocab_size, hidden_size]; also the head when tied */
+    struct linear positions; /* [max_position_embeddings, hidden_size] where they are learned */
     struct linear lm_head;   /* unused when tied */
     struct norm final_norm;
-    struct rope rope;
-    struct layer_weights *layers; /* [num_hidden_layers] */
-    const struct linear *head;    /* &embedding or &lm_head */
-    size_t device_bytes;          /* all of it, exactly */
-    struct buffer arena;          /* the one block that everything above points into */
+    struct rope rope, sliding_rope; /* rotary_dim 0: not in use */
+    struct layer_weights *layers;   /* [num_hidden_layers] */
+    int32_t num_layers;
+    const struct linear *head; /* &embedding or &lm_head */
+    size_t device_bytes;       /* all of it, exactly */
+    struct buffer arena;       /* the one block that everything above points into */
 };
 
 /* Exact bytes weights_load will take on `d`. Reads no tensor. */

@@ -25,9 +25,12 @@ struct piece {
     const struct linear *linear;
     const unsigned char *src;
     size_t src_bytes;
+    /* Not 0: src is the first element of the rows in a transposed tensor, this many bytes between
+     * the elements of a row, and those of neighbouring rows side by side. */
+    size_t column_stride;
     const struct quant_format *format; /* of src */
     enum weight_slot slot;
-    int32_t layer, row_begin, num_rows;
+    int32_t layer, expert, row_begin, num_rows;
 };
 
 struct packing {
@@ -85,16 +88,26 @@ float weights_dummy_bias(enum weight_slot slot, int32_t layer, int32_t row)
 
 /* --- one piece ------------------------------------------------------------------------------- */
 
-void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t count)
+void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t begin,
+                           size_t count)
 {
-    size_t bytes = count * dtype_size(t->type->dtype);
+    size_t size = dtype_size(t->type->dtype), bytes = count * size;
     void *aligned = xmalloc(bytes);
-    memcpy(aligned, t->data, bytes);
+    memcpy(aligned, (const char *)t->data + begin * size, bytes);
     dtype_convert(dst, DTYPE_F32, aligned, t->type->dtype, count);
     free(aligned);
 }
 
-/* `scratch` holds a piece that has to be made, or that the file left unaligned. */
+static void transpose(unsigned char *dst, const struct piece *piece)
+{
+    size_t size = dtype_size(piece->format->dtype), cols = (size_t)piece->linear->in_features;
+    for (size_t c = 0; c < cols; c++)
+        for (size_t r = 0; r < (size_t)piece->num_rows; r++)
+            memcpy(dst + (r * cols + c) * size, piece->src + c * piece->column_stride + r * size,
+                   size);
+}
+
+/* `scratch` holds a piece that has to be made, turned over, or that the file left unaligned. */
 static void pack_piece(const struct packing *p, const struct piece *piece, void *scratch)
 {
     const struct linear *l = piece->linear;
@@ -103,7 +116,12 @@ static void pack_piece(const struct packing *p, const struct piece *piece, void 
         int exponent = dummy_exponent(l->in_features);
         for (int32_t r = 0; r < piece->num_rows; r++)
             dummy_row((uint16_t *)scratch + (size_t)r * (size_t)l->in_features, l->in_features,
-                      dummy_seed(piece->slot, piece->layer, piece->row_begin + r), exponent);
+                      dummy_seed(piece->slot, piece->layer,
+                                 piece->expert * l->out_features + piece->row_begin + r),
+                      exponent);
+        rows = scratch;
+    } else if (piece->column_stride) {
+        transpose(scratch, piece);
         rows = scratch;
     } else if ((uintptr_t)piece->src % dtype_size(piece->format->dtype) != 0) {
         memcpy(scratch, piece->src, piece->src_bytes);
@@ -111,7 +129,7 @@ static void pack_piece(const struct packing *p, const struct piece *piece, void 
     }
     p->device->backend->linear_pack(p->device, l, piece->row_begin, piece->num_rows, rows,
                                     piece->format);
-    if (piece->src)
+    if (piece->src && !piece->column_stride) /* other pieces share the pages of a transposed one */
         checkpoint_done_with(piece->src, piece->src_bytes);
 }
 
@@ -120,9 +138,10 @@ static void pack_pieces(struct packing *p, const struct weights_progress *progre
 {
     void *scratch = xmalloc(p->max_piece_bytes);
     for (size_t i; (i = atomic_fetch_add(&p->next, 1)) < p->num_pieces;) {
-        if (i + READ_AHEAD_PIECES < p->num_pieces && p->pieces[i + READ_AHEAD_PIECES].src)
-            checkpoint_will_need(p->pieces[i + READ_AHEAD_PIECES].src,
-                                 p->pieces[i + READ_AHEAD_PIECES].src_bytes);
+        const struct piece *ahead =
+            i + READ_AHEAD_PIECES < p->num_pieces ? &p->pieces[i + READ_AHEAD_PIECES] : NULL;
+        if (ahead && ahead->src && !ahead->column_stride)
+            checkpoint_will_need(ahead->src, ahead->src_bytes);
         pack_piece(p, &p->pieces[i], scratch);
         size_t done = atomic_fetch_add(&p->done_bytes, p->pieces[i].src_bytes);
         if (progress && progress->report)
@@ -152,7 +171,9 @@ static void add_pieces(struct packing *p, const struct piece *piece)
         part.num_rows = piece->num_rows - at < rows ? piece->num_rows - at : rows;
         part.src_bytes = (size_t)part.num_rows * row_bytes;
         if (piece->src)
-            part.src = piece->src + (size_t)at * row_bytes;
+            part.src =
+                piece->src +
+                (size_t)at * (piece->column_stride ? dtype_size(piece->format->dtype) : row_bytes);
         if (p->num_pieces == p->capacity) {
             p->capacity = p->capacity ? 2 * p->capacity : 256;
             p->pieces = xrealloc(p->pieces, p->capacity * sizeof *p->pieces);
@@ -174,14 +195,20 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
 {
     for (size_t i = 0; i < m->tensors.count; i++) {
         const struct tensor_map_entry *e = &m->tensors.entries[i];
-        struct linear *l = e->is_bias ? NULL : weights_linear(w, e->slot, e->layer);
-        struct piece piece = { .linear = l,
-                               .src = e->tensor->data,
-                               .format = quant_format_of_dtype(e->tensor->type->dtype),
-                               .slot = e->slot,
-                               .layer = e->layer,
-                               .row_begin = e->row_begin,
-                               .num_rows = e->rows };
+        struct linear *l = e->is_bias ? NULL : weights_linear(w, e->slot, e->layer, e->expert);
+        const struct quant_format *format = quant_format_of_dtype(e->tensor->type->dtype);
+        size_t size = dtype_size(e->tensor->type->dtype);
+        size_t row_bytes = quant_row_bytes(format, e->transposed ? 1 : e->cols);
+        struct piece piece = {
+            .linear = l,
+            .src = (const unsigned char *)e->tensor->data + (size_t)e->src_row_begin * row_bytes,
+            .column_stride = e->transposed ? (size_t)e->tensor->shape[1] * size : 0,
+            .format = format,
+            .slot = e->slot,
+            .layer = e->layer,
+            .row_begin = e->row_begin,
+            .num_rows = e->rows
+        };
         if (l)
             add_pieces(p, &piece);
     }
@@ -196,12 +223,16 @@ static void cut_dummy(const struct model *m, struct weights *w, struct packing *
         struct weight_shape shape = weight_slot_shape(&m->desc, slot);
         int32_t layers = weight_slot_is_per_layer(slot) ? m->desc.num_hidden_layers : 1;
         for (int32_t layer = 0; shape.present && !shape.is_norm && layer < layers; layer++) {
-            struct piece piece = { .linear = weights_linear(w, slot, layer),
-                                   .format = quant_format_of_dtype(DTYPE_BF16),
-                                   .slot = slot,
-                                   .layer = layer,
-                                   .num_rows = shape.rows };
-            add_pieces(p, &piece);
+            int32_t experts = weight_slot_in_layer(&m->desc, slot, layer) ? shape.num_experts : 0;
+            for (int32_t e = 0; e < experts; e++) {
+                struct piece piece = { .linear = weights_linear(w, slot, layer, e),
+                                       .format = quant_format_of_dtype(DTYPE_BF16),
+                                       .slot = slot,
+                                       .layer = layer,
+                                       .expert = e,
+                                       .num_rows = shape.rows };
+                add_pieces(p, &piece);
+            }
         }
     }
 }

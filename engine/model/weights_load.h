@@ -10,11 +10,13 @@ struct weights_progress {
 };
 
 /* The member for a slot; NULL when the slot holds the other kind. */
-struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t layer);
+struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t layer,
+                              int32_t expert);
 struct norm *weights_norm(struct weights *w, enum weight_slot slot, int32_t layer);
 
-/* The first `count` elements of a tensor as float32, however the file aligned them. */
-void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t count);
+/* `count` elements of a tensor from `begin` on as float32, however the file aligned them. */
+void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t begin,
+                           size_t count);
 /* A dummy bias, the same on every run. */
 float weights_dummy_bias(enum weight_slot slot, int32_t layer, int32_t row);
 /* Packs every linear, from the checkpoint or with dummy values, on as many threads as there are

@@ -32,20 +32,20 @@ static const struct config_key config[] = {
 };
 
 static const struct tensor_rule tensors[] = {
-    { "model.embed_tokens", W_EMBEDDING, VOCAB_PARALLEL, 0 },
-    { "model.layers.{}.input_layernorm", W_INPUT_NORM, REPLICATED, 0 },
-    { "model.layers.{}.self_attn.q_proj", W_QKV, COLUMN_PARALLEL, 0 },
-    { "model.layers.{}.self_attn.k_proj", W_QKV, COLUMN_PARALLEL, 1 },
-    { "model.layers.{}.self_attn.v_proj", W_QKV, COLUMN_PARALLEL, 2 },
-    { "model.layers.{}.self_attn.o_proj", W_O, ROW_PARALLEL, 0 },
-    { "model.layers.{}.post_attention_layernorm", W_POST_ATTENTION_NORM, REPLICATED, 0 },
-    { "model.layers.{}.mlp.gate_proj", W_GATE_UP, COLUMN_PARALLEL, 0 },
-    { "model.layers.{}.mlp.up_proj", W_GATE_UP, COLUMN_PARALLEL, 1 },
-    { "model.layers.{}.mlp.down_proj", W_DOWN, ROW_PARALLEL, 0 },
-    { "model.norm", W_FINAL_NORM, REPLICATED, 0 },
-    { "lm_head", W_LM_HEAD, VOCAB_PARALLEL, 0 },
+    { "model.embed_tokens", W_EMBEDDING, VOCAB_PARALLEL, .part = 0 },
+    { "model.layers.{}.input_layernorm", W_INPUT_NORM, REPLICATED, .part = 0 },
+    { "model.layers.{}.self_attn.q_proj", W_QKV, COLUMN_PARALLEL, .part = 0 },
+    { "model.layers.{}.self_attn.k_proj", W_QKV, COLUMN_PARALLEL, .part = 1 },
+    { "model.layers.{}.self_attn.v_proj", W_QKV, COLUMN_PARALLEL, .part = 2 },
+    { "model.layers.{}.self_attn.o_proj", W_O, ROW_PARALLEL, .part = 0 },
+    { "model.layers.{}.post_attention_layernorm", W_POST_ATTENTION_NORM, REPLICATED, .part = 0 },
+    { "model.layers.{}.mlp.gate_proj", W_GATE_UP, COLUMN_PARALLEL, .part = 0 },
+    { "model.layers.{}.mlp.up_proj", W_GATE_UP, COLUMN_PARALLEL, .part = 1 },
+    { "model.layers.{}.mlp.down_proj", W_DOWN, ROW_PARALLEL, .part = 0 },
+    { "model.norm", W_FINAL_NORM, REPLICATED, .part = 0 },
+    { "lm_head", W_LM_HEAD, VOCAB_PARALLEL, .part = 0 },
     /* Written by early conversions; computed from config.json instead. */
-    { "model.layers.{}.self_attn.rotary_emb.inv_freq", W_IGNORED, REPLICATED, 0 },
+    { "model.layers.{}.self_attn.rotary_emb.inv_freq", W_IGNORED, REPLICATED, .part = 0 },
     { 0 },
 };
 

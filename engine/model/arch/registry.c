@@ -3,9 +3,31 @@
 
 #include <string.h>
 
-extern const struct model_arch arch_llama;
+/* clang-format off */
+#define ARCHITECTURES(row) \
+    row(arch_llama) \
+    row(arch_qwen2) \
+    row(arch_qwen3) \
+    row(arch_qwen2_moe) \
+    row(arch_qwen3_moe) \
+    row(arch_mistral) \
+    row(arch_mixtral) \
+    row(arch_gemma2) \
+    row(arch_gemma3) \
+    row(arch_phi3) \
+    row(arch_olmo2) \
+    row(arch_granite) \
+    row(arch_smollm3) \
+    row(arch_starcoder2) \
+    row(arch_gpt_neox) \
+    row(arch_gpt2)
+/* clang-format on */
 
-const struct model_arch *const model_archs[] = { &arch_llama, NULL };
+#define DECLARE(arch) extern const struct model_arch arch;
+#define ADDRESS(arch) &arch,
+ARCHITECTURES(DECLARE)
+
+const struct model_arch *const model_archs[] = { ARCHITECTURES(ADDRESS) NULL };
 
 const struct model_arch *model_arch_find(const char *architecture)
 {

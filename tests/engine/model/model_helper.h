@@ -76,16 +76,23 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
                                       .head_dim = desc->head_dim };
 }
 
-/* `kv_dtype` NULL: that of the weights. */
-static inline void rig_open_with_kv(struct rig *r, const char *path, const char *load_format,
-                                    const char *dtype, const char *isa, const char *kv_dtype)
+struct rig_options {
+    const char *path, *load_format, *dtype, *isa;
+    const char *kv_dtype; /* NULL: that of the weights */
+    int32_t served_len;   /* 0: the model's own */
+};
+
+static inline void rig_open_options(struct rig *r, const struct rig_options *o)
 {
     struct status st;
-    struct model_options mo = { path, load_format, dtype };
+    const char *path = o->path, *isa = o->isa, *kv_dtype = o->kv_dtype;
+    struct model_options mo = { path, o->load_format, o->dtype };
     struct device_options dev = { .num_threads = 2, .isa = isa };
     memset(r, 0, sizeof *r);
     if (!model_open(&mo, &r->model, &st))
         rig_fail(path, &st);
+    if (o->served_len > 0)
+        model_set_max_len(r->model, o->served_len);
     if (!backend_cpu.open(&r->device, &dev, &st))
         rig_fail("device", &st);
     r->comm = comm_self_open();
@@ -104,6 +111,13 @@ static inline void rig_open_with_kv(struct rig *r, const char *path, const char 
     if (!decoder_new(&r->model->desc, r->weights, r->device, r->comm, &limits, r->kv, &r->decoder,
                      &st))
         rig_fail("decoder", &st);
+}
+
+static inline void rig_open_with_kv(struct rig *r, const char *path, const char *load_format,
+                                    const char *dtype, const char *isa, const char *kv_dtype)
+{
+    struct rig_options o = { path, load_format, dtype, isa, kv_dtype, 0 };
+    rig_open_options(r, &o);
 }
 
 static inline void rig_open(struct rig *r, const char *path, const char *load_format,

@@ -91,6 +91,61 @@ static void test_frequencies(void **state)
         assert_true(inv_freq[i] == (float)(pow(10, -i) / 4));
 }
 
+/* Dynamic: a base for the length served; longrope: factors by it. */
+static void test_served_length(void **state)
+{
+    (void)state;
+    float inv_freq[4];
+    struct rope_desc r = desc_of("{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}").rope;
+    r.max_len = 200;
+    rope_desc_inv_freq(&r, inv_freq);
+    assert_true(inv_freq[1] == (float)pow(10, -1)); /* up to 256 nothing is stretched */
+    r.max_len = 512;
+    rope_desc_inv_freq(&r, inv_freq);
+    double theta = 10000 * pow(2 * 2 - 1, 8.0 / 6);
+    for (int i = 0; i < 4; i++)
+        assert_true(fabs(inv_freq[i] / pow(theta, -i / 4.0) - 1) < 1e-6);
+
+    r = desc_of("{\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,2,3,4],"
+                "\"long_factor\":[5,6,7,8],\"original_max_position_embeddings\":64}}")
+            .rope;
+    assert_true(fabs(r.attention_factor - sqrt(1 + log(4) / log(64))) < 1e-12);
+    for (int32_t len = 64; len <= 65; len++) {
+        r.max_len = len;
+        rope_desc_inv_freq(&r, inv_freq);
+        for (int i = 0; i < 4; i++)
+            assert_true(fabs(inv_freq[i] * (len > 64 ? 5 + i : 1 + i) / pow(10, -i) - 1) < 1e-6);
+    }
+}
+
+/* Yarn: high frequencies stay, low ones are divided, and cos and sin grow by a factor. */
+static void test_yarn(void **state)
+{
+    (void)state;
+    struct rope_desc r =
+        desc_of("{\"head_dim\":128,\"rope_theta\":1e6,\"rope_scaling\":{\"type\":"
+                "\"yarn\",\"factor\":4,\"original_max_position_embeddings\":32768}}")
+            .rope;
+    float inv_freq[64];
+    assert_true(fabs(r.attention_factor - (0.1 * log(4) + 1)) < 1e-12);
+    rope_desc_inv_freq(&r, inv_freq);
+    for (int i = 0; i < 64; i++) {
+        /* The range is floor(23.59) to ceil(39.64): where 32768 positions turn 32 times, or once.
+         */
+        double plain = pow(1e6, -i / 64.0), share = fmin(fmax((i - 23) / 17.0, 0), 1);
+        assert_true(fabs(inv_freq[i] / (plain * (1 - share) + plain / 4 * share) - 1) < 1e-6);
+    }
+    r = desc_of("{\"rope_scaling\":{\"type\":\"yarn\",\"factor\":40,\"mscale\":1,\"mscale_all_"
+                "dim\":0.5}}")
+            .rope;
+    assert_int_equal(r.original_max_position_embeddings, 256); /* max_position_embeddings */
+    assert_true(fabs(r.attention_factor - (0.1 * log(40) + 1) / (0.05 * log(40) + 1)) < 1e-12);
+    r = desc_of("{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":64,"
+                "\"attention_factor\":1.5}}")
+            .rope;
+    assert_true(r.factor == 4 && r.attention_factor == 1.5);
+}
+
 #define SCALING(members) "{\"rope_scaling\":{" members "}}"
 #define LLAMA3(factor, low, high, original)                                                        \
     SCALING("\"rope_type\":\"llama3\",\"factor\":" factor ",\"low_freq_factor\":" low              \
@@ -101,8 +156,8 @@ static void test_refused(void **state)
     static const struct {
         const char *patch, *words;
     } cases[] = {
-        { SCALING("\"rope_type\":\"yarn\",\"factor\":2"), "rope_scaling.rope_type is \"yarn\"" },
-        { SCALING("\"type\":\"dynamic\",\"factor\":2"), "\"dynamic\"" },
+        { SCALING("\"rope_type\":\"xrope\",\"factor\":2"), "rope_scaling.rope_type is \"xrope\"" },
+        { SCALING("\"type\":\"proportional\",\"factor\":2"), "\"proportional\"" },
         { SCALING("\"type\":3"), "rope_type is 3" },
         { SCALING("\"type\":\"linear\",\"rope_type\":\"llama3\",\"factor\":2"), "disagree" },
         { SCALING("\"type\":\"linear\""), "rope_scaling lacks \"factor\"" },
@@ -114,7 +169,21 @@ static void test_refused(void **state)
         { SCALING("\"partial_rotary_factor\":0.5"), "partial_rotary_factor is 0.5" },
         { "{\"rope_scaling\":\"linear\"}", "rope_scaling is \"linear\"" },
         { "{\"rope_parameters\":[]}", "rope_parameters is []" },
-        { "{\"rope_parameters\":{\"rope_type\":\"longrope\"}}", "rope_parameters.rope_type" },
+        { "{\"rope_parameters\":{\"rope_type\":\"x\"}}", "rope_parameters.rope_type" },
+        { SCALING("\"type\":\"dynamic\""), "rope_scaling lacks \"factor\"" },
+        { SCALING("\"type\":\"yarn\",\"factor\":0"), "rope_scaling.factor is 0" },
+        { SCALING("\"type\":\"yarn\",\"factor\":2,\"truncate\":1"), "truncate is 1" },
+        { SCALING("\"type\":\"yarn\",\"factor\":2,\"beta_fast\":-1"), "beta_fast is -1" },
+        { SCALING("\"type\":\"yarn\",\"factor\":2,\"attention_factor\":0"),
+          "attention_factor is 0" },
+        { SCALING("\"type\":\"yarn\",\"original_max_position_embeddings\":0.5"),
+          "original_max_position_embeddings is 0.5" },
+        { SCALING("\"type\":\"yarn\",\"original_max_position_embeddings\":64.5"),
+          "no whole number" },
+        { SCALING("\"type\":\"longrope\",\"long_factor\":[1,1,1,1]"), "short_factor is missing" },
+        { SCALING("\"type\":\"su\",\"short_factor\":[1,1,1]"), "expected a list of 4 numbers" },
+        { SCALING("\"type\":\"longrope\",\"short_factor\":[1,1,1,1],\"long_factor\":[1,0,1,1]"),
+          "long_factor holds 0" },
         { "{\"rope_theta\":0}", "rope_theta is 0" },
         { "{\"rope_theta\":1}", "rope_theta is 1" },
         { "{\"rope_theta\":\"1e4\"}", "rope_theta is \"1e4\"" },
@@ -136,10 +205,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spellings),
-        cmocka_unit_test(test_llama3),
-        cmocka_unit_test(test_frequencies),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_spellings),   cmocka_unit_test(test_llama3),
+        cmocka_unit_test(test_frequencies), cmocka_unit_test(test_served_length),
+        cmocka_unit_test(test_yarn),        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -211,10 +211,11 @@ static void test_misshaped(void **state)
 /* A child's rule for a place replaces the base's; a place of its own name stays. */
 static void test_extension(void **state)
 {
-    static const struct tensor_rule rules[] = { { "model.layers.{}.attn.out", W_O, ROW_PARALLEL,
-                                                  0 },
-                                                { "extra.{}.thing", W_IGNORED, REPLICATED, 0 },
-                                                { 0 } };
+    static const struct tensor_rule rules[] = {
+        { "model.layers.{}.attn.out", W_O, ROW_PARALLEL, .part = 0 },
+        { "extra.{}.thing", W_IGNORED, REPLICATED, .part = 0 },
+        { 0 },
+    };
     const struct model_arch child = { .architectures = { "Child" },
                                       .base = model_arch_find("LlamaForCausalLM"),
                                       .tensors = rules };

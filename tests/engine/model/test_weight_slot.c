@@ -71,7 +71,8 @@ static void test_limits(void **state)
                                     .vocab_size = LIMIT_VOCAB_SIZE,
                                     .num_attention_heads = LIMIT_NUM_HEADS,
                                     .num_key_value_heads = LIMIT_NUM_HEADS,
-                                    .head_dim = LIMIT_HEAD_DIM };
+                                    .head_dim = LIMIT_HEAD_DIM,
+                                    .max_position_embeddings = LIMIT_VOCAB_SIZE };
     (void)state;
     for (int slot = W_EMBEDDING; slot < NUM_WEIGHT_SLOTS; slot++) {
         struct weight_shape s = weight_slot_shape(&largest, (enum weight_slot)slot);
