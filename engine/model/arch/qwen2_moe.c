@@ -41,9 +41,9 @@ static const struct tensor_rule tensors[] = {
 };
 
 /* Which layers slide has changed between versions of transformers, so it has to be written down. */
-static bool finish(struct decoder_desc *desc, const json_t *config, struct status *st)
+static bool finish(struct decoder_desc *desc, const json_t *file, struct status *st)
 {
-    const json_t *types = json_object_get(config, "layer_types");
+    const json_t *types = json_object_get(file, "layer_types");
     if (!desc->use_sliding_window || (types && !json_is_null(types)))
         return true;
     return status_set(st, STATUS_UNSUPPORTED,
