@@ -3,26 +3,38 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { STACK_RESERVE_BYTES = 64 << 10 }; /* for what does not recurse: libc, jansson */
 
+/* The lowest address of this thread's stack; 0 where the system does not tell. Asked once per
+ * thread: for the main thread it costs the reading of a file. */
+static uintptr_t stack_lowest(void)
+{
+    static _Thread_local uintptr_t lowest;
+    static _Thread_local bool known;
+    pthread_attr_t attributes;
+    void *address = NULL;
+    size_t size = 0;
+    if (known)
+        return lowest;
+    known = true;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return lowest;
+    if (pthread_attr_getstack(&attributes, &address, &size) == 0)
+        lowest = (uintptr_t)address;
+    pthread_attr_destroy(&attributes);
+    return lowest;
+}
+
 /* Stacks grow down on every machine this runs on. */
 static uintptr_t find_stack_floor(void)
 {
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    uintptr_t floor = here - JINJA_MAX_STACK_BYTES;
-    pthread_attr_t attributes;
-    void *lowest;
-    size_t size;
-    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
-        return floor;
-    if (pthread_attr_getstack(&attributes, &lowest, &size) == 0 &&
-        (uintptr_t)lowest + STACK_RESERVE_BYTES > floor)
-        floor = (uintptr_t)lowest + STACK_RESERVE_BYTES;
-    pthread_attr_destroy(&attributes);
-    return floor;
+    uintptr_t floor = (uintptr_t)__builtin_frame_address(0) - JINJA_MAX_STACK_BYTES;
+    uintptr_t end = stack_lowest() + STACK_RESERVE_BYTES;
+    return end > floor ? end : floor;
 }
 
 void jinja_env_init(struct jinja_env *e, size_t max_bytes, uint64_t max_steps, int32_t max_depth,

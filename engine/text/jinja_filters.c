@@ -205,7 +205,7 @@ static struct jinja_value f_filesizeformat(struct jinja_interp *in, struct jinja
 {
     static const char prefixes[] = "kMGTPEZY";
     bool binary = jinja_arg_bool(c, 0, false);
-    double base = binary ? 1024 : 1000, bytes, unit = base;
+    double base = binary ? 1024 : 1000, bytes, unit;
     char text[64];
     if (jinja_is_number(c->self))
         bytes = jinja_real(c->self);

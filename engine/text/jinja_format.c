@@ -74,10 +74,10 @@ static struct jinja_value mapped_value(struct percent *p)
         jinja_fail(&p->in->env, "format requires a mapping");
     const struct jinja_string *key = jinja_str_bytes(&p->in->env, p->format, from, p->at++);
     const struct jinja_value *v = jinja_dict_get_text(&p->in->env, p->values.as.dict, key);
-    if (!v)
-        jinja_fail(&p->in->env, "'%.*s'", (int)(key->len > 200 ? 200 : key->len), key->data);
     p->named = true;
-    return *v;
+    if (v)
+        return *v;
+    jinja_fail(&p->in->env, "'%.*s'", (int)(key->len > 200 ? 200 : key->len), key->data);
 }
 
 static struct spec read_spec(struct percent *p)

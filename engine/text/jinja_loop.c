@@ -82,9 +82,10 @@ int64_t jinja_loop_length(struct jinja_interp *in, struct jinja_loop *l)
 
 static struct jinja_value run_cycle(struct jinja_interp *in, struct jinja_call *c)
 {
-    if (c->args->num_pos == 0)
-        jinja_fail(&in->env, "no items for cycling given");
-    return c->args->pos[(size_t)c->self.as.loop->index0 % c->args->num_pos];
+    size_t n = c->args->num_pos;
+    if (n > 0)
+        return c->args->pos[(size_t)c->self.as.loop->index0 % n];
+    jinja_fail(&in->env, "no items for cycling given");
 }
 
 static struct jinja_value run_changed(struct jinja_interp *in, struct jinja_call *c)

@@ -72,9 +72,7 @@ static void repr_string(struct jinja_sb *sb, const struct jinja_string *s)
             jinja_sb_char(sb, c);
         } else if (c == '\n' || c == '\r' || c == '\t') {
             jinja_sb_text(sb, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
-        } else if (c >= 0x20 && c < 0x7F) {
-            jinja_sb_char(sb, c);
-        } else if (c > 0x7F && jinja_char_is_printable(c)) {
+        } else if ((c >= 0x20 && c < 0x7F) || (c > 0x7F && jinja_char_is_printable(c))) {
             jinja_sb_char(sb, c);
         } else {
             snprintf(escape, sizeof escape,

@@ -141,7 +141,9 @@ bool jinja_str_equal(const struct jinja_string *a, const struct jinja_string *b)
 
 bool jinja_str_is(const struct jinja_string *s, const char *text)
 {
-    return s->len == strlen(text) && (s->len == 0 || memcmp(s->data, text, s->len) == 0);
+    if (s->len == 0 || s->data[0] != text[0]) /* most comparisons end here */
+        return s->len == 0 && text[0] == '\0';
+    return s->len == strlen(text) && memcmp(s->data, text, s->len) == 0;
 }
 
 /* UTF-8 orders bytes as its characters are ordered. */
@@ -248,7 +250,7 @@ void jinja_sb_text(struct jinja_sb *sb, const char *text)
 
 void jinja_sb_char(struct jinja_sb *sb, uint32_t code_point)
 {
-    char bytes[4];
+    char bytes[4] = { 0 };
     jinja_sb_add(sb, bytes, (size_t)utf8_encode(code_point, bytes));
 }
 
