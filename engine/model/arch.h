@@ -30,7 +30,7 @@ enum config_type {
 enum config_need {
     OPTIONAL,
     REQUIRED,
-    CONSTANT, /* the field is always `fallback`, and a file that has the key must agree */
+    CONSTANT, /* no key of this family: the field is `fallback`, whatever a file has there */
     /* As optional, but null is not the same as absent: it means 0, "none". */
     NULLABLE
 };

@@ -101,11 +101,8 @@ static bool apply_row(const struct config_key *row, const json_t *config, struct
     double number = 0;
     if (!value && row->need == REQUIRED)
         return status_set(st, STATUS_INVALID, "config.json: \"%s\" is missing", row->key);
-    if (row->need == CONSTANT) {
-        if (!check_fixed(row, value, st))
-            return false;
+    if (row->need == CONSTANT)
         value = NULL; /* the fallback */
-    }
     switch (row->type) {
     case CONFIG_INT:
         if (!read_number(row, value, &number, st))

@@ -24,7 +24,10 @@ static void check_desc(const struct decoder_desc *d)
     static float inv_freq[LIMIT_HEAD_DIM / 2];
     check(d->hidden_size >= 1 && d->hidden_size <= LIMIT_HIDDEN_SIZE);
     check(d->num_hidden_layers >= 1 && d->num_hidden_layers <= LIMIT_NUM_LAYERS);
-    check(d->head_dim >= 2 && d->head_dim <= LIMIT_HEAD_DIM && d->head_dim % 2 == 0);
+    check(d->head_dim >= 1 && d->head_dim <= LIMIT_HEAD_DIM);
+    check(d->rope.rotary_dim >= 0 && d->rope.rotary_dim <= d->head_dim);
+    check(d->rope.rotary_dim % 2 == 0 && d->sliding_rope.rotary_dim % 2 == 0);
+    check(d->sliding_window >= 0 && d->sliding_rope.rotary_dim <= d->head_dim);
     check(d->num_key_value_heads >= 1 && d->num_attention_heads % d->num_key_value_heads == 0);
     check((unsigned)d->hidden_act < NUM_ACTIVATIONS);
     check(d->num_eos_token_ids >= 0 && d->num_eos_token_ids <= MAX_EOS_IDS);
