@@ -347,6 +347,34 @@ static void test_check_ops(void **state)
     assert_non_null(strstr(st.message, "LlamaForCausalLM"));
 }
 
+/* What only some models need is asked of the backend for those alone. */
+static void test_check_some_ops(void **state)
+{
+    struct decoder_desc plain_mlp = small, capped = small, scaled = small, after = small;
+    struct backend without[4] = { backend_cpu, backend_cpu, backend_cpu, backend_cpu };
+    struct status st;
+    (void)state;
+    plain_mlp.traits.plain_mlp = true;
+    without[0].act = NULL;
+    capped.final_logit_softcap = 30;
+    without[1].softcap = NULL;
+    scaled.residual_scale = 0.5f;
+    without[2].scale = NULL;
+    after.traits.norm_placement = NORM_AFTER;
+    without[3].add = NULL;
+    const struct decoder_desc *const descs[] = { &plain_mlp, &capped, &scaled, &after };
+    static const char *const names[] = { "op act,", "op softcap,", "op scale,", "op add," };
+    for (int i = 0; i < 4; i++) {
+        assert_true(decoder_check_ops(&small, &without[i], &st));
+        assert_true(decoder_check_ops(descs[i], &backend_cpu, &st));
+        assert_false(decoder_check_ops(descs[i], &without[i], &st));
+        assert_non_null(strstr(st.message, names[i]));
+    }
+    without[0].act_and_mul = NULL; /* a plain MLP multiplies nothing */
+    without[0].act = backend_cpu.act;
+    assert_true(decoder_check_ops(&plain_mlp, &without[0], &st));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_tiny_transformers), cmocka_unit_test(test_tiny_rope_spellings),
         cmocka_unit_test(test_same_bits),         cmocka_unit_test(test_activation_bytes),
         cmocka_unit_test(test_workspace),         cmocka_unit_test(test_check_ops),
+        cmocka_unit_test(test_check_some_ops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
