@@ -78,6 +78,12 @@ LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=
                 original_max_position_embeddings=64, short_factor=[1.0, 1.25],
                 long_factor=[1.5, 4.75])
 
+def old_experts(config):
+    config = old_rope(config)
+    config["num_experts"] = config.pop("num_local_experts")
+    return config
+
+
 # name -> class prefix, changes to SIZES, other spellings, (prompt length, served length) of each prompt
 CASES = {
     "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=9, max_window_layers=1),
@@ -88,7 +94,16 @@ CASES = {
                    [old_rope], None),
     "qwen3": ("Qwen3", dict(head_dim=14, tie_word_embeddings=True, rms_norm_eps=1e-5),
               [old_rope], None),
+    "qwen2_moe": ("Qwen2Moe", dict(num_hidden_layers=4, decoder_sparse_step=2, num_experts=6,
+                                   num_experts_per_tok=3, moe_intermediate_size=21,
+                                   shared_expert_intermediate_size=37), [derived_layers, old_rope],
+                  None),
+    "qwen3_moe": ("Qwen3Moe", dict(head_dim=14, num_experts=7, num_experts_per_tok=3,
+                                   moe_intermediate_size=22, norm_topk_prob=True,
+                                   mlp_only_layers=[1], rms_norm_eps=1e-5), [old_experts], None),
     "mistral": ("Mistral", dict(head_dim=10, sliding_window=13), [old_rope], None),
+    "mixtral": ("Mixtral", dict(head_dim=10, intermediate_size=33, num_local_experts=5,
+                                num_experts_per_tok=2, sliding_window=13), [old_rope], None),
     "gemma2": ("Gemma2", dict(head_dim=10, query_pre_attn_scalar=24, sliding_window=9,
                               attn_logit_softcapping=2.5, final_logit_softcapping=4.0),
                [derived_layers, old_rope], None),
@@ -178,7 +193,8 @@ def load(prefix, config, weights):
         (target / "config.json").write_text(json.dumps(config))
         make_tiny.write_safetensors(target / "model.safetensors", weights)
         model, info = class_of(prefix, "Model").from_pretrained(
-            target, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+            target, dtype=torch.float32, attn_implementation="eager", output_loading_info=True,
+            **(dict(experts_implementation="eager") if "num_experts_per_tok" in config else {}))
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     return model.eval()
 
