@@ -15,7 +15,8 @@ endif
 ifeq ($(origin CXX),default)
 CXX := g++
 endif
-OPT ?= -O2
+# Unrolled kernels take minutes to compile with a sanitizer's checks in them, and prove no more.
+OPT ?= $(if $(SAN),-O1,-O2)
 
 JOBS    ?= $(shell nproc)
 SETUP   ?= ./setup.sh
@@ -87,7 +88,7 @@ simd = $(if $(findstring _avx512bf16.c,$(1)),-mavx512f -mavx512bw -mavx512vl -ma
        $(if $(findstring _avx512.c,$(1)),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mavx2,\
        $(if $(findstring _avx2.c,$(1)),-mavx2 -mfma -mf16c,)))
 # Kernels are the hot loops.
-hot = $(if $(filter kernels/cpu/% kernels/tensor.c,$(1)),-O3,)
+hot = $(if $(SAN),,$(if $(filter kernels/cpu/% kernels/tensor.c,$(1)),-O3,))
 # No fuzz target reaches them, and clang takes minutes to instrument what is unrolled there.
 ifeq ($(SAN),fuzz)
 hot = $(if $(filter kernels/cpu/%,$(1)),-O1 -fno-sanitize=all,)
