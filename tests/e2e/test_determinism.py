@@ -108,9 +108,9 @@ SEEDS = [11]
 @pytest.mark.parametrize("budget", ["16", "64", "2048"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_64_clients(start_server, model_dir, alone, prefix, budget, seed):
-    # 1 block = 16 tokens; 60 blocks hold about two full-length requests: preemption is certain.
+    # A block is 16 tokens: 36 hold one full-length request and little more, so that preemption is certain.
     server = start_server(model_dir, prefix, "--max-num-batched-tokens", budget,
-                          "--max-num-seqs", "16", "--num-gpu-blocks-override", "60")
+                          "--max-num-seqs", "16", "--num-gpu-blocks-override", "36")
     server.complete("warm up", max_tokens=2)
     server.wait_idle()
     threads, fds = server.num_threads(), server.num_fds()

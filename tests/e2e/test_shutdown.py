@@ -50,7 +50,8 @@ def check_ended(outs, threads, allowed):
 
 
 def test_sigterm_during_32_streams(start_server, model_dir):
-    server = start_server(model_dir, "--max-num-seqs", "32", "--max-num-batched-tokens", "64")
+    server = start_server(model_dir, "--max-num-seqs", "32", "--max-num-batched-tokens", "64",
+                          "--shutdown-timeout", "600")
     outs, threads = start_streams(server, 32, 400)
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.05)
