@@ -135,6 +135,31 @@ static void test_conversion(void **state)
     }
 }
 
+/* An embedding of more than 4 MiB is packed in several pieces: rows around the seam, and the last.
+ */
+static void test_pieces(void **state)
+{
+    static const int32_t ids[] = { 0, 21823, 21824, 29999 };
+    char dir[64];
+    struct loaded l;
+    (void)state;
+    if (!make_tiny(dir, "--vocab-size 30000 --num-hidden-layers 1")) {
+        print_message("skip: there is no python3\n");
+        skip();
+    }
+    load(&l, dir, "auto", "auto");
+    const struct checkpoint_tensor *t =
+        checkpoint_find(l.model->checkpoint, "model.embed_tokens.weight");
+    assert_true(t->size_bytes > 5 << 20);
+    for (int i = 0; i < 4; i++) {
+        float got[48];
+        embedding_row(&l, ids[i], got);
+        assert_memory_equal(got, t->data + (size_t)ids[i] * sizeof got, sizeof got);
+    }
+    unload(&l);
+    remove_dir(dir);
+}
+
 /* A header whose length is odd leaves every tensor unaligned. */
 static void test_unaligned_file(void **state)
 {
@@ -267,9 +292,10 @@ static void test_dummy_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan_is_load),   cmocka_unit_test(test_conversion),
-        cmocka_unit_test(test_unaligned_file), cmocka_unit_test(test_ranks_refused),
-        cmocka_unit_test(test_dummy_repeats),  cmocka_unit_test(test_dummy_speed),
+        cmocka_unit_test(test_plan_is_load),  cmocka_unit_test(test_conversion),
+        cmocka_unit_test(test_pieces),        cmocka_unit_test(test_unaligned_file),
+        cmocka_unit_test(test_ranks_refused), cmocka_unit_test(test_dummy_repeats),
+        cmocka_unit_test(test_dummy_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
