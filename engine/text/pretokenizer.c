@@ -531,7 +531,7 @@ bool pretokenizer_feed(struct pretokenizer_run *r, const char *text, size_t len,
 
 void pretokenizer_run_free(struct pretokenizer_run *r)
 {
-    for (int i = 0; i < PRETOKENIZER_MAX_STEPS; i++) {
+    for (int i = 0; r->pretokenizer && i < r->pretokenizer->num_steps; i++) {
         regex_scan_free(&r->scans[i]);
         buf_free(&r->bufs[i]);
     }

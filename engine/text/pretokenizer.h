@@ -13,7 +13,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
-enum { PRETOKENIZER_MAX_STEPS = 32 };
+enum { PRETOKENIZER_MAX_STEPS = 16 };
 
 struct pretokenizer;
 

@@ -11,13 +11,14 @@
 
 enum {
     MAX_PATTERN_BYTES = 64 << 10,
+    STEPS_BASE = 1 << 20, /* backtracking steps: enough for any sane pattern, */
+    STEPS_PER_BYTE = 8,   /* and one gone wild ends in time */
     JIT_STACK_START = 1 << 20,
     JIT_STACK_MAX = 64 << 20 /* for one scan, only while a text needs it */
 };
 
 struct regex {
     pcre2_code *code;
-    pcre2_match_context *context;
     bool jit;
 };
 
@@ -46,9 +47,6 @@ static bool compile_translated(struct regex *r, const struct buf *translated, co
     /* Where the system forbids memory that is both writable and executable, matching is slower but
      * the same. */
     r->jit = pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE) == 0;
-    r->context = pcre2_match_context_create(NULL);
-    pcre2_set_match_limit(r->context, UINT32_MAX);
-    pcre2_set_heap_limit(r->context, JIT_STACK_MAX / 1024);
     return true;
 }
 
@@ -76,7 +74,6 @@ void regex_free(struct regex *r)
 {
     if (!r)
         return;
-    pcre2_match_context_free(r->context);
     pcre2_code_free(r->code);
     free(r);
 }
@@ -112,8 +109,12 @@ void regex_scan_start(struct regex_scan *s, const struct regex *r, const char *s
     if (s->regex != r) {
         regex_scan_free(s);
         s->match_data = pcre2_match_data_create_from_pattern(r->code, NULL);
+        s->match_context = pcre2_match_context_create(NULL);
+        pcre2_set_heap_limit(s->match_context, JIT_STACK_MAX / 1024);
         s->regex = r;
     }
+    size_t steps = STEPS_BASE + len * STEPS_PER_BYTE;
+    pcre2_set_match_limit(s->match_context, steps > UINT32_MAX ? UINT32_MAX : (uint32_t)steps);
     s->subject = subject;
     s->len = len;
     s->from = 0;
@@ -124,23 +125,18 @@ void regex_scan_start(struct regex_scan *s, const struct regex *r, const char *s
 static int match_once(struct regex_scan *s)
 {
     const struct regex *r = s->regex;
+    PCRE2_SPTR subject = (PCRE2_SPTR)s->subject;
     if (!r->jit)
-        return pcre2_match(r->code, (PCRE2_SPTR)s->subject, s->len, s->from, PCRE2_NO_UTF_CHECK,
-                           s->match_data, r->context);
-    int rc = pcre2_jit_match(r->code, (PCRE2_SPTR)s->subject, s->len, s->from, 0, s->match_data,
-                             r->context);
-    if (rc != PCRE2_ERROR_JIT_STACKLIMIT)
+        return pcre2_match(r->code, subject, s->len, s->from, PCRE2_NO_UTF_CHECK, s->match_data,
+                           s->match_context);
+    int rc = pcre2_jit_match(r->code, subject, s->len, s->from, 0, s->match_data, s->match_context);
+    if (rc != PCRE2_ERROR_JIT_STACKLIMIT || s->jit_stack)
         return rc;
-    if (!s->jit_stack)
-        s->jit_stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAX, NULL);
+    s->jit_stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAX, NULL);
     if (!s->jit_stack)
         return rc;
-    pcre2_match_context *context = pcre2_match_context_copy(r->context);
-    pcre2_jit_stack_assign(context, NULL, s->jit_stack);
-    rc = pcre2_jit_match(r->code, (PCRE2_SPTR)s->subject, s->len, s->from, 0, s->match_data,
-                         context);
-    pcre2_match_context_free(context);
-    return rc;
+    pcre2_jit_stack_assign(s->match_context, NULL, s->jit_stack);
+    return pcre2_jit_match(r->code, subject, s->len, s->from, 0, s->match_data, s->match_context);
 }
 
 int regex_scan_next(struct regex_scan *s, size_t *start, size_t *end, struct status *st)
@@ -176,7 +172,10 @@ int regex_scan_next(struct regex_scan *s, size_t *start, size_t *end, struct sta
 
 void regex_scan_free(struct regex_scan *s)
 {
+    if (!s->regex)
+        return;
     pcre2_match_data_free(s->match_data);
+    pcre2_match_context_free(s->match_context);
     pcre2_jit_stack_free(s->jit_stack);
     buf_free(&s->shadow);
     memset(s, 0, sizeof *s);

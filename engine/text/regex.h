@@ -21,8 +21,8 @@ bool regex_translate(const char *pattern, size_t len, struct buf *out, struct st
 /* Room to match in, kept over many subjects. Zero-initialise; free with regex_scan_free. */
 struct regex_scan {
     const struct regex *regex;
-    void *match_data, *jit_stack; /* PCRE2's */
-    struct buf shadow;            /* the subject with stand-ins for characters PCRE2 may not know */
+    void *match_data, *match_context, *jit_stack; /* PCRE2's */
+    struct buf shadow; /* the subject with stand-ins for characters PCRE2 may not know */
     const char *subject;
     size_t len, from, last_end; /* last_end: end of the match before, SIZE_MAX: none yet */
 };
