@@ -167,8 +167,8 @@ OWN := $(shell git ls-files '*.[ch]' '*.cc' 2>/dev/null)
 lint: layering
 	@$(SETUP) lint
 	@$(MAKE) --no-print-directory venv
-	$(VENV)/bin/clang-format --dry-run -Werror $(OWN)
-	shellcheck setup.sh .ci/run $(shell git ls-files 'tests/*.sh')
+	@$(VENV)/bin/clang-format --dry-run -Werror $(OWN)
+	@shellcheck setup.sh .ci/run $(shell git ls-files 'tests/*.sh')
 	@JOBS=$(JOBS) tests/lint.sh $(filter-out tests/%,$(OWN))
 format: venv
 	$(VENV)/bin/clang-format -i $(OWN)
