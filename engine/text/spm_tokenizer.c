@@ -30,7 +30,8 @@ struct encoder {
     struct segment *segments;
     size_t num_segments, cap_segments;
     struct token_sink *sink;
-    size_t num_skip; /* ids still to drop */
+    size_t num_skip;     /* ids still to drop */
+    bool second_unknown; /* the second id is SentencePiece's unknown, not the token written out */
 };
 
 static void add_segment(struct encoder *e, const char *text, size_t len, int32_t added)
@@ -119,10 +120,13 @@ static void apply_flags(struct encoder *e)
 static void emit(void *context, int32_t id)
 {
     struct encoder *e = context;
-    if (e->num_skip > 0)
+    if (e->num_skip > 0) {
         e->num_skip--;
-    else
-        token_sink_put(e->sink, id);
+        return;
+    }
+    if (e->sink->list->len == 1)
+        e->second_unknown = e->t->ids[id].kind == SPM_UNKNOWN;
+    token_sink_put(e->sink, id);
 }
 
 static bool starts_with_space(const struct segment *s)
@@ -167,8 +171,9 @@ static void lead_with_underline(const struct spm_tokenizer *t, const char *text,
     }
 }
 
+/* *second_unknown: see struct encoder. */
 static bool encode_text(const struct spm_tokenizer *t, const char *text, size_t len,
-                        struct token_sink *sink, struct status *st)
+                        struct token_sink *sink, bool *second_unknown, struct status *st)
 {
     struct buf prepared;
     buf_init(&prepared, 0);
@@ -186,6 +191,7 @@ static bool encode_text(const struct spm_tokenizer *t, const char *text, size_t 
         if (e.segments[i].len > 0)
             ok = encode_segment(&e, &e.segments[i], st);
     }
+    *second_unknown = e.second_unknown;
     free(e.segments);
     arena_free(&e.arena);
     buf_free(&prepared);
@@ -200,11 +206,12 @@ static bool encode(const struct tokenizer *base, const char *text, size_t len,
     /* One more than fits, for the underline that may go again. */
     struct token_sink inner = { &list, sink->limit == SIZE_MAX ? SIZE_MAX : sink->limit + 1,
                                 false };
-    bool ok = encode_text(t, text, len, &inner, st);
+    bool second_unknown;
+    bool ok = encode_text(t, text, len, &inner, &second_unknown, st);
     if (ok) {
         size_t from = 0;
         if (!t->legacy && list.len > 1 && list.ids[0] == t->underline_id &&
-            t->ids[list.ids[1]].special)
+            t->ids[list.ids[1]].special && !second_unknown)
             from = 1;
         if (add_special_tokens && t->add_bos)
             token_sink_put(sink, base->bos_id);
