@@ -3,9 +3,10 @@
  *
  * After the temperature every filter keeps a prefix of one order of the vocabulary: by falling
  * logit, then rising id. So the filters only have to find the last token kept, which needs no
- * sort: a histogram over distances from the greatest logit finds the bin where the prefix ends,
- * and a radix selection within the bin finds the token. Weights are whole numbers (weight_mass),
- * so neither sums nor draws depend on the order of an addition. */
+ * sort: among the few tokens close to the best one, or all of them where these do not do, a
+ * histogram over distances from the best finds the bin where the prefix ends, and a radix
+ * selection within the bin finds the token. Weights are whole numbers (weight_mass), so neither
+ * sums nor draws depend on the order of an addition. */
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/op_kernels.h"
 
@@ -27,13 +28,14 @@ struct scratch {
     uint32_t *bin_count; /* [NUM_BINS] */
     float *logits;       /* [vocab] after bias, mask and penalties */
     float *weights;      /* [vocab] */
-    int32_t *ids;        /* [vocab] counts per token, later candidates */
+    int32_t *near;       /* [vocab] counts per token, later the ids close to the best */
+    int32_t *ids;        /* [vocab] the ids of one bin */
 };
 
 static size_t scratch_bytes(int32_t vocab)
 {
     size_t row = ((size_t)vocab * sizeof(float) + 63) / 64 * 64;
-    return NUM_BINS * (sizeof(uint64_t) + sizeof(uint32_t)) + 3 * row;
+    return NUM_BINS * (sizeof(uint64_t) + sizeof(uint32_t)) + 4 * row;
 }
 
 static struct scratch scratch_of(const struct cpu_device *d, int32_t thread)
@@ -48,7 +50,8 @@ static struct scratch scratch_of(const struct cpu_device *d, int32_t thread)
     at += NUM_BINS * sizeof(uint32_t);
     s.logits = (float *)at;
     s.weights = (float *)(at + row);
-    s.ids = (int32_t *)(at + 2 * row);
+    s.near = (int32_t *)(at + 2 * row);
+    s.ids = (int32_t *)(at + 3 * row);
     return s;
 }
 
@@ -133,7 +136,7 @@ static const float *processed_logits(const struct scratch *s, const float *logit
     if (bias)
         apply_bias(s->logits, vocab, m, row);
     if (penalties)
-        apply_penalties(s->logits, vocab, s->ids, m, row);
+        apply_penalties(s->logits, vocab, s->near, m, row);
     return s->logits;
 }
 
@@ -144,6 +147,7 @@ struct row {
     const float *x; /* [vocab] processed logits */
     int32_t vocab;
     struct weight_rule rule;
+    int32_t num_near; /* the prefix is among this many of s->near; -1: may be anywhere */
 };
 
 /* The tokens kept: those before (logit, id) in the order, itself included. */
@@ -168,11 +172,50 @@ static int32_t bin_of(const struct row *r, int32_t id)
     return bin < NUM_BINS ? bin : NUM_BINS - 1;
 }
 
+/* The tokens among which the prefix ends, in rising order of id. */
+static int32_t num_candidates(const struct row *r)
+{
+    return r->num_near < 0 ? r->vocab : r->num_near;
+}
+
+static int32_t candidate(const struct row *r, int32_t i)
+{
+    return r->num_near < 0 ? i : r->s->near[i];
+}
+
+/* Looks for a small set that holds the prefix: the tokens within some distance of the best, which
+ * are a prefix themselves. */
+static void find_near(struct row *r, uint64_t max_count, uint64_t enough_mass,
+                      const struct logits_kernel *kernel)
+{
+    static const float distances[] = { 2, 6, 14 };
+    const int32_t most = r->vocab / 32; /* with more, the detour costs more than it saves */
+    r->num_near = -1;
+    for (size_t try = 0; try < sizeof distances / sizeof *distances; try++) {
+        const float bound = r->rule.max - distances[try] / r->rule.factor;
+        uint64_t mass = 0;
+        int32_t num = 0, id = kernel->find_not_less(r->x, 0, r->vocab, bound);
+        while (id < r->vocab && num < most) {
+            r->s->near[num++] = id;
+            mass += weight_mass(r->s->weights[id]);
+            id = kernel->find_not_less(r->x, id + 1, r->vocab, bound);
+        }
+        if (id < r->vocab)
+            return;
+        if ((uint64_t)num >= max_count || mass >= enough_mass) {
+            r->num_near = num;
+            return;
+        }
+    }
+}
+
 static void fill_bins(const struct row *r)
 {
+    const int32_t num = num_candidates(r);
     memset(r->s->bin_mass, 0, NUM_BINS * sizeof *r->s->bin_mass);
     memset(r->s->bin_count, 0, NUM_BINS * sizeof *r->s->bin_count);
-    for (int32_t id = 0; id < r->vocab; id++) {
+    for (int32_t i = 0; i < num; i++) {
+        int32_t id = candidate(r, i);
         uint64_t mass = weight_mass(r->s->weights[id]);
         if (mass == 0)
             continue; /* can never be drawn */
@@ -212,6 +255,7 @@ static struct prefix find_prefix(const struct row *r, uint64_t max_count, uint64
 {
     struct prefix p = { -INFINITY, INT32_MAX, 0, 0 };
     int32_t bin = 0, num = 0;
+    const int32_t total = num_candidates(r);
     while (bin < NUM_BINS && p.count + r->s->bin_count[bin] < max_count &&
            p.mass + r->s->bin_mass[bin] < enough_mass) {
         p.count += r->s->bin_count[bin];
@@ -219,9 +263,11 @@ static struct prefix find_prefix(const struct row *r, uint64_t max_count, uint64
     }
     if (bin == NUM_BINS)
         return p; /* all of them */
-    for (int32_t id = 0; id < r->vocab; id++)
+    for (int32_t i = 0; i < total; i++) {
+        int32_t id = candidate(r, i);
         if (weight_mass(r->s->weights[id]) > 0 && bin_of(r, id) == bin)
             r->s->ids[num++] = id;
+    }
     for (int shift = 24; shift >= 0; shift -= 8)
         num = narrow(r, num, shift, &p, max_count, enough_mass);
     /* What is left has one and the same logit. */
@@ -234,24 +280,31 @@ static struct prefix find_prefix(const struct row *r, uint64_t max_count, uint64
     return p;
 }
 
-static struct prefix apply_filters(const struct row *r, int32_t top_k, float top_p,
+/* A token is kept by top_p while those before it weigh less than top_p of the whole. */
+static uint64_t enough_of(float top_p, uint64_t whole)
+{
+    double wanted = ceil((double)top_p * (double)whole);
+    uint64_t enough = wanted < 1 ? 1 : (uint64_t)wanted;
+    return enough < whole ? enough : whole;
+}
+
+static struct prefix apply_filters(struct row *r, int32_t top_k, float top_p,
                                    const struct logits_kernel *kernel)
 {
-    struct prefix all = { -INFINITY, INT32_MAX, 0, 0 };
+    struct prefix kept = { -INFINITY, INT32_MAX, 0, 0 };
     const bool has_top_k = top_k > 0 && top_k < r->vocab, has_top_p = top_p < 1.0f;
-    all.mass = kernel->sum_mass(r->s->weights, r->vocab);
-    if (!has_top_k && !has_top_p)
-        return all;
     const uint64_t max_count = has_top_k ? (uint64_t)top_k : UINT64_MAX;
+    if (!has_top_k)
+        kept.mass = kernel->sum_mass(r->s->weights, r->vocab);
+    if (!has_top_k && !has_top_p)
+        return kept;
+    find_near(r, max_count, has_top_k ? UINT64_MAX : enough_of(top_p, kept.mass), kernel);
     fill_bins(r);
     if (has_top_k)
-        all = find_prefix(r, max_count, UINT64_MAX);
+        kept = find_prefix(r, max_count, UINT64_MAX);
     if (!has_top_p)
-        return all;
-    /* A token is kept while those before it weigh less than top_p of what top_k left. */
-    double wanted = ceil((double)top_p * (double)all.mass);
-    uint64_t enough = wanted < 1 ? 1 : (uint64_t)wanted;
-    return find_prefix(r, max_count, enough < all.mass ? enough : all.mass);
+        return kept;
+    return find_prefix(r, max_count, enough_of(top_p, kept.mass));
 }
 
 /* --- the draw --------------------------------------------------------------------------------- */
@@ -299,7 +352,7 @@ static int32_t sample_row(const struct logits_kernel *kernel, const struct scrat
     /* Kept finite, so that the distance of the greatest logit is 0 and not 0 * inf. */
     float factor = fminf(1.0f / m->temperature[row], 0x1p126f);
     float min_p = m->min_p[row];
-    struct row r = { s, x, vocab, { max, factor, min_p > 0 ? -logf(min_p) : INFINITY } };
+    struct row r = { s, x, vocab, { max, factor, min_p > 0 ? -logf(min_p) : INFINITY }, -1 };
     kernel->weights(s->weights, x, vocab, &r.rule);
     struct prefix kept = apply_filters(&r, m->top_k[row], m->top_p[row], kernel);
     return draw(&r, &kept, m->seed[row], m->position[row], kernel);
