@@ -136,7 +136,7 @@ static void update_stats(struct engine *e)
 }
 
 /* Takes in what is new. With nothing to run it publishes what is left and sleeps. False when the
- * engine is to stop. */
+ * engine is to stop or has failed. */
 static bool engine_admit(struct engine *e)
 {
     bool idle = !scheduler_has_work(e->scheduler);
@@ -153,7 +153,7 @@ static bool engine_admit(struct engine *e)
         scheduler_add(e->scheduler, e->drained[i]);
     if (atomic_exchange(&e->abort_all, false))
         abort_everything(e, FINISH_ABORT, NULL);
-    return !atomic_load(&e->stopping);
+    return !atomic_load(&e->stopping) && engine_state(e) != ENGINE_FAILED;
 }
 
 /* A request that runs for the first time no longer counts as queued. */
