@@ -188,7 +188,7 @@ static int32_t candidate(const struct row *r, int32_t i)
 static void find_near(struct row *r, uint64_t max_count, uint64_t enough_mass,
                       const struct logits_kernel *kernel)
 {
-    static const float distances[] = { 2, 6, 14 };
+    static const float distances[] = { 1, 2, 4, 6, 8, 11, 14 };
     const int32_t most = r->vocab / 32; /* with more, the detour costs more than it saves */
     r->num_near = -1;
     for (size_t try = 0; try < sizeof distances / sizeof *distances; try++) {
