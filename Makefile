@@ -120,6 +120,7 @@ test:
 
 # --- tests ---------------------------------------------------------------------------------------
 # A directory's support_*.c are part of each of its tests.
+.SECONDARY:
 .SECONDEXPANSION:
 $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
