@@ -8,7 +8,7 @@
 
 #include "engine/text/detokenizer.h"
 #include "engine/text/json_tokenizer.h"
-#include "text_fixture.h"
+#include "tests/engine/text/text_fixture.h"
 
 #include <jansson.h>
 #include <pthread.h>
