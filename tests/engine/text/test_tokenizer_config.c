@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/text/tokenizer_config.h"
-#include "text_fixture.h"
+#include "tests/engine/text/text_fixture.h"
 
 static struct tokenizer_config load(void)
 {
