@@ -1,7 +1,7 @@
 /* attention.c - causal attention over the paged cache: cuts the batch into work items, lets a
  * kernel compute partitions of the context, merges them; and the scalar kernel.
  *
- * A work item is up to 64 query rows that share one kv head; row i is head i % group of token
+ * A work item is up to 128 query rows that share one kv head; row i is head i % group of token
  * i / group, so that all heads of a group use one K and V. Where there are fewer items than
  * threads could use, an item is also cut along the context: a task then computes one partition
  * into shared scratch and a second round merges. Merging is in rising order either way, so the

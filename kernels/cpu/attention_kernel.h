@@ -16,7 +16,7 @@ enum {
     ATTENTION_PARTITION = 512,
     ATTENTION_TILE = 64,
     /* Rows of a work item: enough to use each widened K and V element many times. */
-    ATTENTION_MAX_ROWS = 64,
+    ATTENTION_MAX_ROWS = 128,
     ATTENTION_ROW_BLOCK = 8 /* rows of q lie interleaved in blocks of this many */
 };
 

@@ -35,43 +35,65 @@ static inline int32_t row_high(const struct attention_tile *t, int32_t row, int3
     return high < TILE ? high : TILE;
 }
 
-/* Scores become exp(score - max) where the row sees them and 0 elsewhere; the row's max, sum and
- * out are brought to the new maximum. */
-static void softmax_row(const struct attention_tile *t, int32_t row, int32_t low, int32_t high)
+/* The lanes of group g that lie in [low, high) of the tile. */
+INLINE vm seen_lanes(int32_t g, int32_t low, int32_t high)
 {
-    const vf lowest = vf_set1(-INFINITY);
-    float *scores = t->scores + (size_t)row * TILE;
-    const int32_t first = low / VEC_LANES, last = (high - 1) / VEC_LANES;
-    vf max = lowest, sum = vf_zero();
-    for (int32_t g = first; g <= last; g++) {
-        vm seen = vm_and_not(vm_first(high - g * VEC_LANES), vm_first(low - g * VEC_LANES));
-        vf s = vf_load(scores + g * VEC_LANES);
-        if (t->softcap > 0)
-            s = vf_mul(vf_set1(t->softcap), vf_tanh(vf_mul(s, vf_set1(1.0f / t->softcap))));
-        s = vf_select(seen, s, lowest);
-        vf_store(scores + g * VEC_LANES, s);
-        max = vf_max(s, max);
-    }
-    const float tile_max = vf_reduce_max(max), old_max = t->max[row];
-    const float new_max = tile_max > old_max ? tile_max : old_max;
-    for (int32_t g = first; g <= last; g++) {
-        vm seen = vm_and_not(vm_first(high - g * VEC_LANES), vm_first(low - g * VEC_LANES));
-        vf p = vf_exp(vf_sub(vf_load(scores + g * VEC_LANES), vf_set1(new_max)));
-        p = vf_select(seen, p, vf_zero());
-        vf_store(scores + g * VEC_LANES, p);
-        sum = vf_add(sum, p);
-    }
-    if (new_max == old_max) {
-        t->sum[row] += vf_reduce_add(sum);
-        return;
-    }
-    const vf keep = vf_exp(vf_sub(vf_set1(old_max), vf_set1(new_max)));
+    return vm_and_not(vm_first(high - g * VEC_LANES), vm_first(low - g * VEC_LANES));
+}
+
+/* The row's max, sum and out are brought to a greater maximum. */
+static void raise_max(const struct attention_tile *t, int32_t row, float new_max)
+{
+    const vf keep = vf_exp(vf_sub(vf_set1(t->max[row]), vf_set1(new_max)));
     float *out = t->out + (size_t)row * (size_t)t->padded_dim, kept[VEC_LANES];
     vf_store(kept, keep);
-    t->sum[row] = t->sum[row] * kept[0] + vf_reduce_add(sum);
+    t->sum[row] *= kept[0];
     t->max[row] = new_max;
     for (int32_t i = 0; i < t->padded_dim; i += VEC_LANES)
         vf_store(out + i, vf_mul(vf_load(out + i), keep));
+}
+
+/* Scores become exp(score - max) in [low, high), what the row sees of the tile, and 0 in the rest
+ * of the groups that it touches. `full`: the row sees all of it. */
+INLINE void softmax_lanes(const struct attention_tile *t, int32_t row, int32_t low, int32_t high,
+                          bool full)
+{
+    const vf lowest = vf_set1(-INFINITY);
+    float *scores = t->scores + (size_t)row * TILE;
+    const int32_t first = full ? 0 : low / VEC_LANES;
+    const int32_t last = full ? GROUPS - 1 : (high - 1) / VEC_LANES;
+    vf max = lowest, sum = vf_zero();
+    for (int32_t g = first; g <= last; g++) {
+        vf s = vf_load(scores + g * VEC_LANES);
+        if (!full)
+            s = vf_select(seen_lanes(g, low, high), s, lowest);
+        max = vf_max(s, max);
+    }
+    const float tile_max = vf_reduce_max(max);
+    if (tile_max > t->max[row])
+        raise_max(t, row, tile_max);
+    max = vf_set1(t->max[row]);
+    for (int32_t g = first; g <= last; g++) {
+        vf p = vf_exp(vf_sub(vf_load(scores + g * VEC_LANES), max));
+        if (!full)
+            p = vf_select(seen_lanes(g, low, high), p, vf_zero());
+        vf_store(scores + g * VEC_LANES, p);
+        sum = vf_add(sum, p);
+    }
+    t->sum[row] += vf_reduce_add(sum);
+}
+
+static void softmax_row(const struct attention_tile *t, int32_t row, int32_t low, int32_t high)
+{
+    float *scores = t->scores + (size_t)row * TILE;
+    for (int32_t i = 0; i < TILE && t->softcap > 0; i += VEC_LANES) {
+        vf s = vf_mul(vf_load(scores + i), vf_set1(1.0f / t->softcap));
+        vf_store(scores + i, vf_mul(vf_set1(t->softcap), vf_tanh(s)));
+    }
+    if (low == 0 && high == TILE)
+        softmax_lanes(t, row, 0, TILE, true);
+    else
+        softmax_lanes(t, row, low, high, false);
 }
 
 /* From one element of a row in the cache to the next: in bfloat16 that of a second row lies between
