@@ -157,7 +157,8 @@ def test_echo_logprobs(server):
     n = r["usage"]["prompt_tokens"] + 3
     assert len(lp["tokens"]) == len(lp["token_logprobs"]) == len(lp["text_offset"]) == n
     assert lp["token_logprobs"][0] is None and all(p <= 0 for p in lp["token_logprobs"][1:])
-    assert all(2 <= len(t) <= 3 for t in lp["top_logprobs"][1:])
+    # Keyed by text: tokens that are no whole character share one.
+    assert all(1 <= len(t) <= 3 for t in lp["top_logprobs"][1:])
 
 
 def test_prompt_logprobs_do_not_depend_on_the_cache(server):

@@ -61,7 +61,7 @@ def test_sigterm_during_32_streams(start_server, model_dir):
 
 def test_shutdown_timeout_ends_streams_properly(start_server, model_dir):
     server = start_server(model_dir, "--shutdown-timeout", "0", "--max-num-seqs", "4")
-    outs, threads = start_streams(server, 4, 500)
+    outs, threads = start_streams(server, 4, 480)
     server.process.send_signal(signal.SIGTERM)
     check_ended(outs, threads, {"abort", "length"})
     assert server.stop() == 0
