@@ -1,8 +1,14 @@
 /* detokenizer.h - token ids, one at a time, to valid UTF-8 text deltas.
  *
- * The deltas joined are byte for byte what tokenizer_decode gives for the whole list. Bytes of an
- * unfinished character are held back until it is whole; what can never become one leaves as
- * U+FFFD. Owned by one thread. */
+ * The deltas joined are byte for byte what tokenizer_decode gives for the whole list, with two
+ * exceptions where transformers' own rule would need the future. A row of byte pieces of a
+ * tokenizer.json that is not UTF-8 as a whole: its characters leave one by one, and only bytes that
+ * form none become U+FFFD (decoding a list, every byte of the row does). A legacy Llama
+ * tokenizer.model with special tokens kept: the space behind a special token stays, whether or not
+ * another follows. Bytes of an unfinished character are held back until it is whole; what can never
+ * become one leaves as U+FFFD. A push costs constant time, but for the token's own length. Owned by
+ * one thread.
+ */
 #ifndef INFERD_ENGINE_TEXT_DETOKENIZER_H
 #define INFERD_ENGINE_TEXT_DETOKENIZER_H
 

@@ -36,7 +36,8 @@ bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
                       struct status *st);
 
 /* Appends the decoded bytes of a whole list, as transformers' decode does; special tokens are left
- * out with `skip_special_tokens`. Ids out of range are skipped. */
+ * out with `skip_special_tokens`. Ids out of range are skipped. clean_up_tokenization_spaces is not
+ * applied: it would make text depend on what follows, and streams could not follow it. */
 void tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t count,
                       bool skip_special_tokens, struct buf *out);
 
