@@ -212,8 +212,9 @@ static bool measure_decode(struct bench *b, int32_t batch_size, double *seconds,
                             "the KV cache is too small for %d sequences of %d tokens: raise "
                             "--kv-cache-memory-bytes or --num-gpu-blocks-override",
                             batch_size, b->context_len + b->output_len + 1);
-        else if (requests[i]->first_token_ns > last->first_token_ns)
-            ok = status_set(st, STATUS_INTERNAL, "the sequences did not start in their order");
+        else if (requests[i]->first_token_ns > last->first_token_ns ||
+                 requests[i]->finished_ns < last->finished_ns)
+            ok = status_set(st, STATUS_INTERNAL, "the sequences did not all run at the same time");
     }
     for (int32_t i = 0; i < batch_size; i++)
         request_unref(requests[i]);
