@@ -120,6 +120,9 @@ static void test_stories_bfloat16(void **state)
     }
     check_bf16("scalar", "float32", 0.06);
     check_bf16("auto", "float32", 0.06);
+    /* What --kv-cache-dtype auto means on the CPU. */
+    check_bf16("scalar", "float16", 0.06);
+    check_bf16("auto", "float16", 0.06);
     /* Keys lose 16 bits each, and their errors reach the scores at full size. */
     check_bf16("scalar", "bfloat16", 0.12);
     check_bf16("auto", "bfloat16", 0.12);
