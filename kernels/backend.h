@@ -95,7 +95,8 @@ struct backend {
     void (*attention)(struct device *d, struct tensor *out, const struct tensor *q,
                       const struct kv_layer *kv, const struct attn_metadata *m,
                       const struct attention_params *params);
-    /* out[:, i] = act(x[:, i]) * x[:, n + i], x is [num_tokens, 2n]: gate then up. */
+    /* out[:, i] = act(x[:, i]) * x[:, n + i], x is [num_tokens, 2n]: gate then up. The up of
+     * ACT_SWIGLU_OAI is changed on the way, see there. */
     void (*act_and_mul)(struct device *d, struct tensor *out, const struct tensor *x,
                         enum activation act);
     /* out = the experts' weighted sum for x, see struct moe; out and x are [num_tokens,

@@ -34,7 +34,18 @@ struct norm {
     float weight_offset; /* 1 for Gemma, which stores weight - 1 */
 };
 
-enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, NUM_ACTIVATIONS };
+enum activation {
+    ACT_SILU,
+    ACT_GELU,
+    ACT_GELU_TANH,
+    ACT_RELU,
+    /* gpt-oss: x sigmoid(1.702 x) with x up to 7; what it multiplies is clamped to -7..7 and raised
+     * by 1. Constants: swiglu_alpha and swiglu_limit of its published configurations. */
+    ACT_SWIGLU_OAI,
+    NUM_ACTIVATIONS
+};
+#define SWIGLU_OAI_ALPHA 1.702f
+#define SWIGLU_OAI_LIMIT 7.0f
 
 /* How the router's logits become an expert's score. */
 enum moe_scoring {

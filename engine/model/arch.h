@@ -21,6 +21,7 @@ enum config_type {
     CONFIG_FLOAT,
     CONFIG_DOUBLE,
     CONFIG_ACTIVATION,
+    CONFIG_NAME, /* an enum, one of the row's `names` */
     /* No field: transformers' code for this family does not follow the key, or we do not. Its value
      * must be `fallback`, so that a model that means something else is refused. */
     CONFIG_FIXED,
@@ -44,16 +45,24 @@ enum config_need {
              : CONFIG_DOUBLE, enum activation                                                      \
              : CONFIG_ACTIVATION),                                                                 \
         offsetof(struct decoder_desc, member)
-#define FIXED   CONFIG_FIXED, 0
-#define IGNORED CONFIG_IGNORED, 0
+/* A member that is an enum; the row lists the `names` that this family knows. */
+#define NAMED(member) CONFIG_NAME, offsetof(struct decoder_desc, member)
+#define FIXED         CONFIG_FIXED, 0
+#define IGNORED       CONFIG_IGNORED, 0
+
+struct config_name {
+    const char *name;
+    int value; /* of the enum */
+};
 
 struct config_key {
     const char *key;
     enum config_type type;
     size_t offset;
     enum config_need need;
-    double fallback; /* when the key is absent or null; bounds do not apply to it */
-    double min, max; /* of a number, both included */
+    double fallback;                 /* when the key is absent or null; bounds do not apply to it */
+    double min, max;                 /* of a number, both included */
+    const struct config_name *names; /* of CONFIG_NAME, ended by a zeroed one */
 };
 
 /* --- tensors --- */
@@ -68,13 +77,14 @@ enum partition {
 
 /* How the rows of a tensor that fills several parts lie. */
 enum row_order {
-    ROWS_BY_PART, /* one part after the other: all of q, all of k, all of v */
-    ROWS_BY_HEAD  /* q, k and v of the first head, then of the second, ... */
+    ROWS_BY_PART,    /* one part after the other: all of q, all of k, all of v */
+    ROWS_BY_HEAD,    /* q, k and v of the first head, then of the second, ... */
+    ROWS_INTERLEAVED /* the first row of each part, then the second, ...; the parts are equal */
 };
 
 struct tensor_rule {
-    /* Without ".weight" or ".bias", whole with W_IGNORED; the first {} is the layer, the second the
-     * expert. */
+    /* Without ".weight" or ".bias", whole with W_IGNORED and where it is bare; the first {} is the
+     * layer, the second the expert. */
     const char *name;
     enum weight_slot slot;
     enum partition partition;
@@ -82,6 +92,8 @@ struct tensor_rule {
     int32_t num_parts; /* how many of them this tensor holds, from `part` on; 0 stands for 1 */
     enum row_order row_order;
     bool transposed; /* stored as [in_features, out_features] */
+    bool bare;       /* a parameter by itself: NAME and NAME_bias, not NAME.weight and NAME.bias */
+    bool stacked;    /* the weights of all experts, [num_experts, ...] */
 };
 
 enum { ARCH_MAX_NAMES = 4 };

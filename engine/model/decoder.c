@@ -298,6 +298,7 @@ static void attention_block(struct decoder *dec, int32_t layer, struct tensor *o
     struct attention_params params = dec->attention;
     if (dec->desc->layers[layer].sliding)
         params.sliding_window = dec->desc->sliding_window;
+    params.sinks = w->sinks;
 
     ops->linear(d, &qkv, x, &w->qkv);
     prepare_head(dec, layer, &q, &w->q_norm);

@@ -59,6 +59,7 @@ struct decoder_traits {
     bool partial_rotary;       /* only a part of a head may rotate */
     bool sliding_rope;         /* sliding layers have rope settings of their own */
     bool sliding_without_rope; /* where no layer_types say else, layers without rope slide */
+    bool attention_sinks;      /* a logit for each head that takes probability and has no value */
     bool moe;                  /* MLPs may be mixtures of experts */
     bool shared_expert_gate;   /* the shared expert counts as much as a sigmoid says */
 };
@@ -85,7 +86,8 @@ struct decoder_desc {
     struct rope_desc rope, sliding_rope;
     bool attention_bias;   /* q, k, v */
     bool attention_o_bias; /* o_proj */
-    bool mlp_bias;
+    bool mlp_bias;         /* of experts too */
+    bool router_bias;
     bool tie_word_embeddings;
     bool parallel_residual;    /* attention and MLP read the same residual */
     float attention_scale;     /* on q k^T */
@@ -98,6 +100,7 @@ struct decoder_desc {
     /* Mixtures of experts; all 0 without. See struct moe. */
     int32_t num_experts, num_experts_per_tok, moe_intermediate_size;
     int32_t shared_expert_intermediate_size; /* of an MLP that all tokens run; 0: none */
+    enum moe_scoring moe_scoring;
     bool norm_topk_prob;
     enum dtype checkpoint_dtype; /* torch_dtype / dtype of config.json */
     int32_t bos_token_id;        /* -1: none */

@@ -50,6 +50,33 @@ static bool read_bool(const struct config_key *row, const json_t *value, bool *o
     return !value || json_is_boolean(value) || wrong_value(row, value, "true or false", st);
 }
 
+/* The names that this family knows, as a message lists them. */
+static void list_names(const struct config_name *names, char *out, size_t size)
+{
+    size_t used = 0;
+    for (const struct config_name *n = names; n->name && used < size; n++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", n == names ? "" : ", ", n->name);
+}
+
+static bool read_name(const struct config_key *row, const json_t *value, int *out,
+                      struct status *st)
+{
+    char known[200];
+    *out = (int)row->fallback;
+    if (!value)
+        return true;
+    for (const struct config_name *n = row->names; json_is_string(value) && n->name; n++) {
+        if (strcmp(json_string_value(value), n->name) == 0) {
+            *out = n->value;
+            return true;
+        }
+    }
+    list_names(row->names, known, sizeof known);
+    return status_set(st, STATUS_UNSUPPORTED,
+                      "config.json: %s is %s; known for this architecture: %s", row->key,
+                      json_show(value).text, known);
+}
+
 static bool read_activation(const struct config_key *row, const json_t *value, enum activation *out,
                             struct status *st)
 {
@@ -120,6 +147,8 @@ static bool apply_row(const struct config_key *row, const json_t *config, struct
         return read_bool(row, value, field, st);
     case CONFIG_ACTIVATION:
         return read_activation(row, value, field, st);
+    case CONFIG_NAME:
+        return read_name(row, value, field, st);
     case CONFIG_FIXED:
         return check_fixed(row, value, st);
     case CONFIG_IGNORED:

@@ -120,7 +120,7 @@ int64_t model_num_parameters(const struct model *m)
     int64_t total = 0;
     for (int slot = W_EMBEDDING; slot < NUM_WEIGHT_SLOTS; slot++) {
         struct weight_shape s = weight_slot_shape(&m->desc, (enum weight_slot)slot);
-        int64_t bias = s.has_bias ? (s.is_norm ? s.cols : s.rows) : 0;
+        int64_t bias = s.has_bias ? (s.is_vector ? s.cols : s.rows) : 0;
         int64_t one = s.present ? ((int64_t)s.rows * s.cols + bias) * s.num_experts : 0;
         int32_t layers =
             weight_slot_is_per_layer((enum weight_slot)slot) ? m->desc.num_hidden_layers : 1;

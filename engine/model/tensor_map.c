@@ -140,6 +140,13 @@ static void add_part(struct mapping *m, const struct tensor_rule *rule,
     for (int32_t i = 0; i < part; i++)
         entry.row_begin += shape->part_rows[i];
     entry.rows = shape->part_rows[part];
+    if (rule->row_order == ROWS_INTERLEAVED) {
+        assert(shape->part_rows[part] == shape->part_rows[rule->part]);
+        entry.src_row_begin = part - rule->part;
+        entry.src_row_step = num_parts(rule);
+        add_entry(m, &entry);
+        return;
+    }
     if (rule->row_order == ROWS_BY_PART) {
         for (int32_t i = rule->part; i < part; i++)
             entry.src_row_begin += shape->part_rows[i];
@@ -160,29 +167,48 @@ static void add_part(struct mapping *m, const struct tensor_rule *rule,
     }
 }
 
+static const char *suffix(const struct tensor_rule *rule, bool is_bias)
+{
+    if (rule->bare)
+        return is_bias ? "_bias" : "";
+    return is_bias ? ".bias" : ".weight";
+}
+
+/* Fills in the shape that the rule's tensor must have; returns how many dimensions it has. */
+static int32_t expected_shape(const struct tensor_rule *rule, const struct weight_shape *shape,
+                              bool is_bias, int64_t dims[3])
+{
+    int32_t n = 0;
+    int64_t rows = 0;
+    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
+        rows += shape->part_rows[i];
+    if (rule->stacked)
+        dims[n++] = shape->num_experts;
+    if (shape->is_vector || is_bias) {
+        dims[n++] = shape->is_vector ? shape->cols : rows;
+        return n;
+    }
+    dims[n++] = rule->transposed ? shape->cols : rows;
+    dims[n++] = rule->transposed ? rows : shape->cols;
+    return n;
+}
+
 /* The weight or the bias of one rule in one layer, for one expert. */
 static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
                        const struct weight_shape *shape, const struct place *place, bool is_bias,
                        struct status *st)
 {
     char name[256];
-    int32_t end = rule->part + num_parts(rule);
-    if (!expand_name(rule->name, place, is_bias ? ".bias" : ".weight", name, sizeof name))
+    int64_t dims[3];
+    if (!expand_name(rule->name, place, suffix(rule, is_bias), name, sizeof name))
         return status_set(st, STATUS_INTERNAL, "the name of rule %s is too long", rule->name);
     const struct checkpoint_tensor *t = find_tensor(m, name);
     if (!t)
         return status_set(st, STATUS_INVALID,
                           "tensor '%s' is missing; %s needs it by its config.json", name,
                           m->desc->architecture);
-    bool vector = shape->is_norm || is_bias;
-    int64_t dims[2] = { 0, shape->cols };
-    for (int32_t i = rule->part; i < end; i++)
-        dims[0] += shape->part_rows[i];
-    if (rule->transposed && !vector) {
-        dims[1] = dims[0];
-        dims[0] = shape->cols;
-    }
-    if (!check_tensor(t, shape->is_norm ? dims + 1 : dims, vector ? 1 : 2, st))
+    int32_t num_dims = expected_shape(rule, shape, is_bias, dims);
+    if (!check_tensor(t, dims, num_dims, st))
         return false;
     struct tensor_map_entry whole = { .tensor = t,
                                       .slot = rule->slot,
@@ -190,9 +216,13 @@ static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
                                       .is_bias = is_bias,
                                       .layer = place->layer,
                                       .expert = place->expert,
-                                      .cols = is_bias && !shape->is_norm ? 1 : shape->cols,
-                                      .transposed = rule->transposed && !vector };
-    for (int32_t i = rule->part; i < end; i++)
+                                      .cols = is_bias && !shape->is_vector ? 1 : shape->cols,
+                                      .stack_size = rule->stacked ? shape->num_experts : 1,
+                                      .stack_index = rule->stacked ? place->expert : 0,
+                                      .src_row_step = 1,
+                                      .transposed =
+                                          rule->transposed && !shape->is_vector && !is_bias };
+    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
         add_part(m, rule, shape, i, &whole);
     return true;
 }
@@ -232,7 +262,8 @@ static bool is_tied_head(const struct mapping *m, const struct tensor_rule *rule
 {
     char weight[256];
     return rule->slot == W_LM_HEAD && m->desc->tie_word_embeddings &&
-           expand_name(rule->name, &(struct place){ 0, 0 }, ".weight", weight, sizeof weight) &&
+           expand_name(rule->name, &(struct place){ 0, 0 }, suffix(rule, false), weight,
+                       sizeof weight) &&
            strcmp(weight, name) == 0;
 }
 

@@ -19,8 +19,10 @@ struct tensor_map_entry {
     int32_t expert;    /* 0 where the slot has one weight only */
     int32_t row_begin; /* in the stacked linear (and in its bias) */
     int32_t rows, cols;
-    int32_t src_row_begin; /* in the tensor */
-    bool transposed;       /* the tensor is [cols, all of its rows]; not said of vectors */
+    /* The tensor is a stack of so many equal matrices (or vectors), and this one is meant. */
+    int32_t stack_size, stack_index;
+    int32_t src_row_begin, src_row_step; /* in there: the first row, and from one to the next */
+    bool transposed; /* the matrix is [cols, all of its rows]; not said of vectors */
 };
 
 struct tensor_map {

@@ -3,16 +3,22 @@
 
 #include <assert.h>
 
-static struct weight_shape norm_shape(const struct decoder_desc *desc, int32_t size, bool present)
+static struct weight_shape vector_shape(int32_t size, bool present)
 {
     return (struct weight_shape){ .present = present,
-                                  .is_norm = true,
-                                  .has_bias = desc->traits.norm_kind == NORM_LAYER,
+                                  .is_vector = true,
                                   .num_parts = 1,
                                   .num_experts = 1,
                                   .part_rows = { 1 },
                                   .rows = 1,
                                   .cols = size };
+}
+
+static struct weight_shape norm_shape(const struct decoder_desc *desc, int32_t size, bool present)
+{
+    struct weight_shape s = vector_shape(size, present);
+    s.has_bias = desc->traits.norm_kind == NORM_LAYER;
+    return s;
 }
 
 static struct weight_shape linear_shape(int32_t rows, int32_t cols, bool has_bias)
@@ -76,7 +82,7 @@ static struct weight_shape moe_shape(const struct decoder_desc *desc, enum weigh
     struct weight_shape s;
     switch (slot) {
     case W_ROUTER:
-        return present_if(has_experts, linear_shape(desc->num_experts, hidden, false));
+        return present_if(has_experts, linear_shape(desc->num_experts, hidden, desc->router_bias));
     case W_SHARED_EXPERT_GATE_UP:
         return present_if(has_shared, gate_up_shape(desc, shared));
     case W_SHARED_EXPERT_DOWN:
@@ -138,6 +144,8 @@ struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weig
     case W_O:
         return linear_shape(hidden, desc->num_attention_heads * desc->head_dim,
                             desc->attention_o_bias);
+    case W_SINKS:
+        return vector_shape(desc->num_attention_heads, desc->traits.attention_sinks);
     case W_GATE_UP:
         return present_if(any_dense_layer(desc), gate_up_shape(desc, desc->intermediate_size));
     case W_DOWN:

@@ -17,6 +17,7 @@ enum weight_slot {
     W_Q_NORM,
     W_K_NORM,
     W_O,
+    W_SINKS,
     W_ATTENTION_OUT_NORM,  /* on the attention's output */
     W_POST_ATTENTION_NORM, /* before the MLP */
     W_GATE_UP,             /* only up in a plain MLP */
@@ -34,11 +35,11 @@ enum weight_slot {
 
 enum { WEIGHT_MAX_PARTS = 3 };
 
-/* What stands in one slot. A norm is a vector of `cols`, and its bias another; a linear is [sum of
- * part_rows, cols]. */
+/* What stands in one slot. A norm is a vector of `cols`, and its bias another; sinks are a vector
+ * by themselves; a linear is [sum of part_rows, cols]. */
 struct weight_shape {
-    bool present; /* false: this model has none, as a tied head */
-    bool is_norm;
+    bool present;   /* false: this model has none, as a tied head */
+    bool is_vector; /* held as float32 */
     bool has_bias;
     int32_t num_parts;
     int32_t part_rows[WEIGHT_MAX_PARTS];

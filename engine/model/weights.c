@@ -85,6 +85,11 @@ struct norm *weights_norm(struct weights *w, enum weight_slot slot, int32_t laye
     }
 }
 
+const float **weights_vector(struct weights *w, enum weight_slot slot, int32_t layer)
+{
+    return slot == W_SINKS ? &w->layers[layer].sinks : NULL;
+}
+
 /* l->format is set. */
 static bool lay_out_linear(struct device *d, struct layout *a, const struct weight_shape *shape,
                            struct linear *l, struct status *st)
@@ -108,9 +113,14 @@ static bool lay_out_slot(const struct model *m, struct device *d, struct layout 
     struct weight_shape shape = weight_slot_shape(&m->desc, slot);
     if (!shape.present || !weight_slot_in_layer(&m->desc, slot, layer))
         return true;
-    if (shape.is_norm) {
+    const float **vector = weights_vector(w, slot, layer);
+    size_t bytes = (size_t)shape.cols * sizeof(float);
+    if (vector) {
+        *vector = place(a, bytes);
+        return true;
+    }
+    if (shape.is_vector) {
         struct norm *norm = weights_norm(w, slot, layer);
-        size_t bytes = (size_t)shape.cols * sizeof(float);
         *norm = (struct norm){ .kind = m->desc.traits.norm_kind,
                                .size = shape.cols,
                                .weight = place(a, bytes),
@@ -136,7 +146,7 @@ static void describe_moe(const struct decoder_desc *desc, struct layer_weights *
     struct moe *moe = &layer->moe;
     moe->num_experts = desc->num_experts;
     moe->num_experts_per_tok = desc->num_experts_per_tok;
-    moe->scoring = MOE_SOFTMAX;
+    moe->scoring = desc->moe_scoring;
     moe->norm_topk_prob = desc->norm_topk_prob;
     moe->routed_scaling_factor = 1;
     moe->act = desc->hidden_act;
@@ -219,11 +229,14 @@ static bool upload(struct device *d, const float *dst, const float *src, int32_t
     return d->backend->sync(d, st); /* the source is reused for the next one */
 }
 
-/* Where a norm's weight, a norm's bias or a linear's bias lies. */
+/* Where a norm's weight or bias, another vector or a linear's bias lies. */
 static const float *vector_place(struct weights *w, enum weight_slot slot, int32_t layer,
                                  int32_t expert, bool is_bias)
 {
     const struct norm *norm = weights_norm(w, slot, layer);
+    const float **vector = weights_vector(w, slot, layer);
+    if (vector)
+        return *vector;
     if (!norm)
         return weights_linear(w, slot, layer, expert)->bias;
     return is_bias ? norm->bias : norm->weight;
@@ -234,11 +247,11 @@ static bool load_vectors(const struct model *m, struct device *d, struct weights
 {
     for (size_t i = 0; i < m->tensors.count; i++) {
         const struct tensor_map_entry *e = &m->tensors.entries[i];
-        if (!e->is_bias && !weights_norm(w, e->slot, e->layer))
+        if (!e->is_bias && weights_linear(w, e->slot, e->layer, e->expert))
             continue;
         int32_t count = e->rows * e->cols;
         float *values = xmalloc((size_t)count * sizeof *values);
-        weights_read_elements(values, e->tensor, (size_t)e->src_row_begin, (size_t)count);
+        weights_read_vector(values, e);
         const float *place = vector_place(w, e->slot, e->layer, e->expert, e->is_bias);
         bool ok = upload(d, place + e->row_begin, values, count, st);
         free(values);
@@ -248,20 +261,21 @@ static bool load_vectors(const struct model *m, struct device *d, struct weights
     return true;
 }
 
-/* One vector of each layer and expert: norms of one, biases of either sign. */
+/* One vector of each layer and expert: norms of one, biases and others of either sign. */
 static bool dummy_vector(const struct model *m, struct device *d, struct weights *w,
                          enum weight_slot slot, bool is_bias, struct status *st)
 {
     struct weight_shape shape = weight_slot_shape(&m->desc, slot);
-    int32_t count = shape.is_norm ? shape.cols : shape.rows;
+    int32_t count = shape.is_vector ? shape.cols : shape.rows;
     int32_t layers = weight_slot_is_per_layer(slot) ? m->desc.num_hidden_layers : 1;
     float *values = xmalloc((size_t)count * sizeof *values);
     bool ok = true;
     for (int32_t layer = 0; ok && layer < layers; layer++) {
         int32_t experts = weight_slot_in_layer(&m->desc, slot, layer) ? shape.num_experts : 0;
         for (int32_t i = 0; i < count; i++)
-            values[i] = is_bias ? weights_dummy_bias(slot, layer, i)
-                                : 1.0f - m->desc.traits.norm_weight_offset;
+            values[i] = is_bias || weights_vector(w, slot, layer)
+                            ? weights_dummy_bias(slot, layer, i)
+                            : 1.0f - m->desc.traits.norm_weight_offset;
         for (int32_t e = 0; ok && e < experts; e++)
             ok = upload(d, vector_place(w, slot, layer, e, is_bias), values, count, st);
     }
@@ -275,7 +289,7 @@ static bool dummy_vectors(const struct model *m, struct device *d, struct weight
     for (int s = W_EMBEDDING; s < NUM_WEIGHT_SLOTS; s++) {
         enum weight_slot slot = (enum weight_slot)s;
         struct weight_shape shape = weight_slot_shape(&m->desc, slot);
-        if ((shape.present && shape.is_norm && !dummy_vector(m, d, w, slot, false, st)) ||
+        if ((shape.present && shape.is_vector && !dummy_vector(m, d, w, slot, false, st)) ||
             (shape.present && shape.has_bias && !dummy_vector(m, d, w, slot, true, st)))
             return false;
     }

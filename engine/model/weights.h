@@ -10,6 +10,7 @@ struct layer_weights {
     /* What weight_slot.h says of each; one that the model has not is all zeros. */
     struct norm input_norm, q_norm, k_norm, attention_out_norm, post_attention_norm, mlp_out_norm;
     struct linear qkv, o, gate_up, down;
+    const float *sinks; /* [num_attention_heads] */
     /* Of a layer with experts, which moe.gate_up and moe.down point to. */
     struct moe moe;
     struct linear *expert_gate_up, *expert_down; /* [num_experts] */

@@ -25,9 +25,8 @@ struct piece {
     const struct linear *linear;
     const unsigned char *src;
     size_t src_bytes;
-    /* Not 0: src is the first element of the rows in a transposed tensor, this many bytes between
-     * the elements of a row, and those of neighbouring rows side by side. */
-    size_t column_stride;
+    size_t row_stride;    /* bytes from one row to the next */
+    size_t column_stride; /* bytes from one element of a row to the next; 0: side by side */
     const struct quant_format *format; /* of src */
     enum weight_slot slot;
     int32_t layer, expert, row_begin, num_rows;
@@ -88,26 +87,49 @@ float weights_dummy_bias(enum weight_slot slot, int32_t layer, int32_t row)
 
 /* --- one piece ------------------------------------------------------------------------------- */
 
-void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t begin,
-                           size_t count)
+/* Where the entry's matrix, or vector, begins. */
+static const unsigned char *entry_data(const struct tensor_map_entry *e)
 {
-    size_t size = dtype_size(t->type->dtype), bytes = count * size;
-    void *aligned = xmalloc(bytes);
-    memcpy(aligned, (const char *)t->data + begin * size, bytes);
-    dtype_convert(dst, DTYPE_F32, aligned, t->type->dtype, count);
-    free(aligned);
+    return (const unsigned char *)e->tensor->data +
+           e->tensor->size_bytes / (size_t)e->stack_size * (size_t)e->stack_index;
 }
 
-static void transpose(unsigned char *dst, const struct piece *piece)
+void weights_read_vector(float *dst, const struct tensor_map_entry *e)
 {
-    size_t size = dtype_size(piece->format->dtype), cols = (size_t)piece->linear->in_features;
+    enum dtype dtype = e->tensor->type->dtype;
+    size_t size = dtype_size(dtype), count = (size_t)e->rows * (size_t)e->cols;
+    const unsigned char *src = entry_data(e) + (size_t)e->src_row_begin * size;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t aligned;
+        memcpy(&aligned, src + i * (size_t)e->src_row_step * size, size);
+        dtype_convert(dst + i, DTYPE_F32, &aligned, dtype, 1);
+    }
+}
+
+static bool is_contiguous(const struct piece *piece)
+{
+    return !piece->column_stride &&
+           piece->row_stride == quant_row_bytes(piece->format, piece->linear->in_features);
+}
+
+/* The rows, one after the other. */
+static void gather(unsigned char *dst, const struct piece *piece)
+{
+    size_t rows = (size_t)piece->num_rows, cols = (size_t)piece->linear->in_features;
+    if (!piece->column_stride) {
+        size_t row_bytes = quant_row_bytes(piece->format, piece->linear->in_features);
+        for (size_t r = 0; r < rows; r++)
+            memcpy(dst + r * row_bytes, piece->src + r * piece->row_stride, row_bytes);
+        return;
+    }
+    size_t size = dtype_size(piece->format->dtype);
     for (size_t c = 0; c < cols; c++)
-        for (size_t r = 0; r < (size_t)piece->num_rows; r++)
-            memcpy(dst + (r * cols + c) * size, piece->src + c * piece->column_stride + r * size,
-                   size);
+        for (size_t r = 0; r < rows; r++)
+            memcpy(dst + (r * cols + c) * size,
+                   piece->src + c * piece->column_stride + r * piece->row_stride, size);
 }
 
-/* `scratch` holds a piece that has to be made, turned over, or that the file left unaligned. */
+/* `scratch` holds a piece that has to be made, gathered, or that the file left unaligned. */
 static void pack_piece(const struct packing *p, const struct piece *piece, void *scratch)
 {
     const struct linear *l = piece->linear;
@@ -120,8 +142,8 @@ static void pack_piece(const struct packing *p, const struct piece *piece, void 
                                  piece->expert * l->out_features + piece->row_begin + r),
                       exponent);
         rows = scratch;
-    } else if (piece->column_stride) {
-        transpose(scratch, piece);
+    } else if (!is_contiguous(piece)) {
+        gather(scratch, piece);
         rows = scratch;
     } else if ((uintptr_t)piece->src % dtype_size(piece->format->dtype) != 0) {
         memcpy(scratch, piece->src, piece->src_bytes);
@@ -129,7 +151,7 @@ static void pack_piece(const struct packing *p, const struct piece *piece, void 
     }
     p->device->backend->linear_pack(p->device, l, piece->row_begin, piece->num_rows, rows,
                                     piece->format);
-    if (piece->src && !piece->column_stride) /* other pieces share the pages of a transposed one */
+    if (piece->src && is_contiguous(piece)) /* other pieces share the pages of scattered rows */
         checkpoint_done_with(piece->src, piece->src_bytes);
 }
 
@@ -140,7 +162,7 @@ static void pack_pieces(struct packing *p, const struct weights_progress *progre
     for (size_t i; (i = atomic_fetch_add(&p->next, 1)) < p->num_pieces;) {
         const struct piece *ahead =
             i + READ_AHEAD_PIECES < p->num_pieces ? &p->pieces[i + READ_AHEAD_PIECES] : NULL;
-        if (ahead && ahead->src && !ahead->column_stride)
+        if (ahead && ahead->src && is_contiguous(ahead))
             checkpoint_will_need(ahead->src, ahead->src_bytes);
         pack_piece(p, &p->pieces[i], scratch);
         size_t done = atomic_fetch_add(&p->done_bytes, p->pieces[i].src_bytes);
@@ -171,9 +193,7 @@ static void add_pieces(struct packing *p, const struct piece *piece)
         part.num_rows = piece->num_rows - at < rows ? piece->num_rows - at : rows;
         part.src_bytes = (size_t)part.num_rows * row_bytes;
         if (piece->src)
-            part.src =
-                piece->src +
-                (size_t)at * (piece->column_stride ? dtype_size(piece->format->dtype) : row_bytes);
+            part.src = piece->src + (size_t)at * piece->row_stride;
         if (p->num_pieces == p->capacity) {
             p->capacity = p->capacity ? 2 * p->capacity : 256;
             p->pieces = xrealloc(p->pieces, p->capacity * sizeof *p->pieces);
@@ -198,17 +218,17 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
         struct linear *l = e->is_bias ? NULL : weights_linear(w, e->slot, e->layer, e->expert);
         const struct quant_format *format = quant_format_of_dtype(e->tensor->type->dtype);
         size_t size = dtype_size(e->tensor->type->dtype);
-        size_t row_bytes = quant_row_bytes(format, e->transposed ? 1 : e->cols);
-        struct piece piece = {
-            .linear = l,
-            .src = (const unsigned char *)e->tensor->data + (size_t)e->src_row_begin * row_bytes,
-            .column_stride = e->transposed ? (size_t)e->tensor->shape[1] * size : 0,
-            .format = format,
-            .slot = e->slot,
-            .layer = e->layer,
-            .row_begin = e->row_begin,
-            .num_rows = e->rows
-        };
+        size_t row_bytes = e->transposed ? size : quant_row_bytes(format, e->cols);
+        int64_t all_rows = e->tensor->shape[e->tensor->num_dims - 1]; /* where it is transposed */
+        struct piece piece = { .linear = l,
+                               .src = entry_data(e) + (size_t)e->src_row_begin * row_bytes,
+                               .row_stride = row_bytes * (size_t)e->src_row_step,
+                               .column_stride = e->transposed ? (size_t)all_rows * size : 0,
+                               .format = format,
+                               .slot = e->slot,
+                               .layer = e->layer,
+                               .row_begin = e->row_begin,
+                               .num_rows = e->rows };
         if (l)
             add_pieces(p, &piece);
     }
@@ -222,7 +242,7 @@ static void cut_dummy(const struct model *m, struct weights *w, struct packing *
         enum weight_slot slot = (enum weight_slot)s;
         struct weight_shape shape = weight_slot_shape(&m->desc, slot);
         int32_t layers = weight_slot_is_per_layer(slot) ? m->desc.num_hidden_layers : 1;
-        for (int32_t layer = 0; shape.present && !shape.is_norm && layer < layers; layer++) {
+        for (int32_t layer = 0; shape.present && !shape.is_vector && layer < layers; layer++) {
             int32_t experts = weight_slot_in_layer(&m->desc, slot, layer) ? shape.num_experts : 0;
             for (int32_t e = 0; e < experts; e++) {
                 struct piece piece = { .linear = weights_linear(w, slot, layer, e),

@@ -9,14 +9,14 @@ struct weights_progress {
     void *arg;
 };
 
-/* The member for a slot; NULL when the slot holds the other kind. */
+/* The member for a slot; NULL when the slot holds another kind. */
 struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t layer,
                               int32_t expert);
 struct norm *weights_norm(struct weights *w, enum weight_slot slot, int32_t layer);
+const float **weights_vector(struct weights *w, enum weight_slot slot, int32_t layer);
 
-/* `count` elements of a tensor from `begin` on as float32, however the file aligned them. */
-void weights_read_elements(float *dst, const struct checkpoint_tensor *t, size_t begin,
-                           size_t count);
+/* The entry's elements as float32, however the file aligned them: a vector, or a bias. */
+void weights_read_vector(float *dst, const struct tensor_map_entry *e);
 /* A dummy bias, the same on every run. */
 float weights_dummy_bias(enum weight_slot slot, int32_t layer, int32_t row);
 /* Packs every linear, from the checkpoint or with dummy values, on as many threads as there are

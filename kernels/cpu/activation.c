@@ -18,6 +18,9 @@ static float activate(float x, enum activation act)
         return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
     case ACT_RELU:
         return x > 0 || isnan(x) ? x : 0;
+    case ACT_SWIGLU_OAI:
+        x = x > SWIGLU_OAI_LIMIT ? SWIGLU_OAI_LIMIT : x;
+        return x / (1.0f + expf(-SWIGLU_OAI_ALPHA * x));
     case NUM_ACTIVATIONS:
         break;
     }
@@ -25,11 +28,20 @@ static float activate(float x, enum activation act)
     return NAN;
 }
 
+/* What an activated gate is multiplied with. */
+static float gated(float up, enum activation act)
+{
+    if (act != ACT_SWIGLU_OAI)
+        return up;
+    up = up > SWIGLU_OAI_LIMIT ? SWIGLU_OAI_LIMIT : up;
+    return (up < -SWIGLU_OAI_LIMIT ? -SWIGLU_OAI_LIMIT : up) + 1.0f;
+}
+
 static void activation_scalar(float *out, const float *gate, const float *up, int32_t count,
                               enum activation act)
 {
     for (int32_t i = 0; i < count; i++)
-        out[i] = up ? activate(gate[i], act) * up[i] : activate(gate[i], act);
+        out[i] = up ? activate(gate[i], act) * gated(up[i], act) : activate(gate[i], act);
 }
 
 static void softcap_scalar(float *x, int32_t count, float cap)

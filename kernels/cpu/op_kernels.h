@@ -13,7 +13,7 @@ struct norm_kernel {
 };
 
 /* activation.c: out[i] = act(gate[i]) * up[i], or act(gate[i]) where up is NULL; out may be gate.
- */
+ * ACT_SWIGLU_OAI changes up on the way. */
 struct activation_kernel {
     enum cpu_isa needs;
     void (*run)(float *out, const float *gate, const float *up, int32_t count, enum activation act);

@@ -104,6 +104,12 @@ CASES = {
     "mistral": ("Mistral", dict(head_dim=10, sliding_window=13), [old_rope], None),
     "mixtral": ("Mixtral", dict(head_dim=10, intermediate_size=33, num_local_experts=5,
                                 num_experts_per_tok=2, sliding_window=13), [old_rope], None),
+    "gpt_oss": ("GptOss", dict(head_dim=10, intermediate_size=33, num_local_experts=5,
+                               num_experts_per_tok=3, sliding_window=13, num_hidden_layers=4,
+                               rope_parameters=dict(rope_type="yarn", rope_theta=1500.0, factor=4.0,
+                                                    beta_fast=32.0, beta_slow=1.0, truncate=False,
+                                                    original_max_position_embeddings=32)),
+                [derived_layers, old_rope], None),
     "gemma2": ("Gemma2", dict(head_dim=10, query_pre_attn_scalar=24, sliding_window=9,
                               attn_logit_softcapping=2.5, final_logit_softcapping=4.0),
                [derived_layers, old_rope], None),
@@ -148,6 +154,8 @@ def tensor_rule(name, shape, gemma, tied):
         return (0.0 if gemma else 1.0), -2
     if any(part in name for part in ("embed", "wte", "wpe")):
         return 0.0, -4 if tied else -2
+    if name.endswith("experts.gate_up_proj"):  # so large that gpt-oss's clamps show
+        return 0.0, 0
     fan_in = shape[0] if ".h." in name else shape[-1]  # GPT-2 stores [in_features, out_features]
     return 0.0, round(math.log2(math.sqrt(3 / fan_in)))
 

@@ -16,9 +16,18 @@ static double formula(double x, enum activation act)
     case ACT_GELU_TANH:
         /* 1 + tanh(u) = 2 / (1 + e^-2u), without the cancellation. */
         return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_SWIGLU_OAI:
+        x = fmin(x, 7);
+        return x / (1 + exp(-1.702 * x));
     default:
         return x > 0 ? x : 0;
     }
+}
+
+/* What the activated gate is multiplied with. */
+static double gated(double up, enum activation act)
+{
+    return act == ACT_SWIGLU_OAI ? fmax(fmin(up, 7), -7) + 1 : up;
 }
 
 /* Gates of every size: most near 0, where activations bend, some anywhere among the floats. */
@@ -47,13 +56,12 @@ static void follows_the_formula(void **state)
             struct tensor x_view = { x, DTYPE_F32, rows, 2 * cols, stride };
             struct tensor out_view = { out, DTYPE_F32, rows, cols, out_stride };
             for (int32_t j = 0; j < rows * stride; j++)
-                if (j % stride < cols)
-                    x[j] = random_gate();
+                x[j] = j % stride < cols ? random_gate() : 4 * x[j];
             cpu_act_and_mul(&d->base, &out_view, &x_view, act);
             for (int32_t row = 0; row < rows; row++) {
                 for (int32_t j = 0; j < cols; j++) {
                     float gate = x[row * stride + j], up = x[row * stride + cols + j];
-                    double want = formula(gate, act) * up;
+                    double want = formula(gate, act) * gated(up, act);
                     char what[96];
                     snprintf(what, sizeof what, "%s, activation %d of %.9g times %.9g",
                              cpu_isa_name(isas[i]), act, (double)gate, (double)up);
@@ -113,10 +121,32 @@ static void special_values(void **state)
             cpu_act_and_mul(&d->base, &out_view, &x_view, (enum activation)act);
             assert_true(isnan(out[0]));
             assert_true(out[1] == 0);
-            assert_true(out[2] == INFINITY);
             assert_true(fabsf(out[3]) < 1e-20f);
+            if (act == ACT_SWIGLU_OAI) { /* both are held at 7; up is 1 + 1 */
+                assert_true(out[2] == out[4] && fabs((double)out[4] - 14) < 1e-3);
+                continue;
+            }
+            assert_true(out[2] == INFINITY);
             assert_true(out[4] == 200);
         }
+        fixture_close(d);
+    }
+}
+
+/* An up that is no number, or none that is finite. */
+static void special_ups(void **state)
+{
+    (void)state;
+    enum cpu_isa isas[NUM_CPU_ISAS];
+    int num_isas = fixture_isas(isas);
+    for (int i = 0; i < num_isas; i++) {
+        struct cpu_device *d = fixture_open(isas[i], 1, &no_workspace);
+        float x[6] = { 200, 200, 200, NAN, INFINITY, -INFINITY }, out[3];
+        struct tensor x_view = tensor_view(x, DTYPE_F32, 1, 6);
+        struct tensor out_view = tensor_view(out, DTYPE_F32, 1, 3);
+        cpu_act_and_mul(&d->base, &out_view, &x_view, ACT_SWIGLU_OAI);
+        assert_true(isnan(out[0]));
+        assert_true(fabs((double)out[1] - 56) < 1e-3 && fabs((double)out[2] + 42) < 1e-3);
         fixture_close(d);
     }
 }
@@ -158,6 +188,7 @@ int main(void)
         cmocka_unit_test(follows_the_formula),
         cmocka_unit_test(exponential_is_accurate),
         cmocka_unit_test(special_values),
+        cmocka_unit_test(special_ups),
         cmocka_unit_test(bits_do_not_depend_on_the_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -356,9 +356,19 @@ static double exact_activation(double x, enum activation act)
         return 0.5 * x * (1 + erf(x * M_SQRT1_2));
     case ACT_GELU_TANH:
         return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_SWIGLU_OAI:
+        x = fmin(x, 7);
+        return x / (1 + exp(-1.702 * x));
     default:
         return x > 0 ? x : 0;
     }
+}
+
+static double exact_product(double gate, double up, enum activation act)
+{
+    if (act == ACT_SWIGLU_OAI)
+        up = fmax(fmin(up, 7), -7) + 1;
+    return exact_activation(gate, act) * up;
 }
 
 static double dot(const float *w, const double *x, int32_t count)
@@ -385,7 +395,7 @@ static void exact_expert(const struct mixture *m, int32_t e, const float *x, dou
             gate += (double)bias[i];
             up += (double)bias[m->inner + i];
         }
-        middle[i] = exact_activation(gate, m->moe.act) * up;
+        middle[i] = exact_product(gate, up, m->moe.act);
     }
     for (int32_t i = 0; i < m->hidden; i++)
         y[i] = dot(down + i * m->inner, middle, m->inner) + (down_bias ? (double)down_bias[i] : 0);

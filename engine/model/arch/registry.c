@@ -12,6 +12,7 @@
     row(arch_qwen3_moe) \
     row(arch_mistral) \
     row(arch_mixtral) \
+    row(arch_gpt_oss) \
     row(arch_gemma2) \
     row(arch_gemma3) \
     row(arch_phi3) \

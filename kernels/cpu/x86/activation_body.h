@@ -19,6 +19,21 @@ static inline vf gelu_tanh(vf x)
     return vf_div(x, vf_add(vf_set1(1.0f), vf_exp(u)));
 }
 
+/* Of two arguments the second keeps a NaN, here and below. */
+static inline vf swiglu_oai(vf x)
+{
+    x = vf_min(vf_set1(SWIGLU_OAI_LIMIT), x);
+    return vf_div(x, vf_add(vf_set1(1.0f), vf_exp(vf_mul(vf_set1(-SWIGLU_OAI_ALPHA), x))));
+}
+
+static inline vf gated(vf up, enum activation act)
+{
+    if (act != ACT_SWIGLU_OAI)
+        return up;
+    up = vf_max(vf_set1(-SWIGLU_OAI_LIMIT), vf_min(vf_set1(SWIGLU_OAI_LIMIT), up));
+    return vf_add(up, vf_set1(1.0f));
+}
+
 static inline vf activate(vf x, enum activation act)
 {
     switch (act) {
@@ -28,8 +43,10 @@ static inline vf activate(vf x, enum activation act)
         return gelu(x);
     case ACT_GELU_TANH:
         return gelu_tanh(x);
+    case ACT_SWIGLU_OAI:
+        return swiglu_oai(x);
     default:
-        return vf_max(vf_zero(), x); /* relu; the second argument keeps a NaN */
+        return vf_max(vf_zero(), x); /* relu */
     }
 }
 
@@ -41,7 +58,7 @@ __attribute__((always_inline)) static inline void run_one(float *out, const floa
         vm lanes = vm_first(count - i);
         vf y = activate(vf_load_masked(lanes, gate + i), act);
         if (up)
-            y = vf_mul(y, vf_load_masked(lanes, up + i));
+            y = vf_mul(y, gated(vf_load_masked(lanes, up + i), act));
         vf_store_masked(lanes, out + i, y);
     }
 }
@@ -59,6 +76,9 @@ static void activation_run(float *out, const float *gate, const float *up, int32
         break;
     case ACT_GELU_TANH:
         run_one(out, gate, up, count, ACT_GELU_TANH);
+        break;
+    case ACT_SWIGLU_OAI:
+        run_one(out, gate, up, count, ACT_SWIGLU_OAI);
         break;
     default:
         run_one(out, gate, up, count, ACT_RELU);

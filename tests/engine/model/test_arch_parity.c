@@ -19,7 +19,7 @@
 static const char *const names[] = {
     "qwen2",         "qwen2_yarn", "qwen3",     "mistral",    "gemma2",   "gemma3",          "phi3",
     "olmo2",         "granite",    "smollm3",   "starcoder2", "gpt_neox", "gpt_neox_serial", "gpt2",
-    "llama_dynamic", "qwen2_moe",  "qwen3_moe", "mixtral",
+    "llama_dynamic", "qwen2_moe",  "qwen3_moe", "mixtral",    "gpt_oss",
 };
 enum { NUM_NAMES = sizeof names / sizeof names[0], MAX_VOCAB = 96, NUM_GREEDY = 32 };
 

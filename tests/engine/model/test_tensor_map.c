@@ -238,12 +238,93 @@ static void test_extension(void **state)
     checkpoint_close(c);
 }
 
+static void add_shaped(struct checkpoint *c, const char *name, int32_t num_dims,
+                       const int64_t *shape)
+{
+    add(c, name, 1, 1);
+    struct checkpoint_tensor *t = find(c, name);
+    t->num_dims = num_dims;
+    memcpy(t->shape, shape, (size_t)num_dims * sizeof *shape);
+}
+
+#define EXPERTS                                                                                    \
+    "{" SMALL ",\"architectures\":[\"GptOssForCausalLM\"],\"head_dim\":4,"                         \
+    "\"tie_word_embeddings\":true,\"attention_bias\":false,\"num_local_experts\":3,"               \
+    "\"num_experts_per_tok\":2,\"rope_scaling\":{\"rope_type\":\"default\"}}"
+
+/* What EXPERTS asks for: small_checkpoint with experts in the place of its MLPs. */
+static struct checkpoint *checkpoint_with_experts(void)
+{
+    static const struct {
+        const char *name;
+        int32_t num_dims;
+        int64_t shape[3];
+    } added[] = { { "self_attn.sinks", 1, { 2 } },
+                  { "mlp.router.weight", 2, { 3, 8 } },
+                  { "mlp.router.bias", 1, { 3 } },
+                  { "mlp.experts.gate_up_proj", 3, { 3, 8, 24 } },
+                  { "mlp.experts.gate_up_proj_bias", 2, { 3, 24 } },
+                  { "mlp.experts.down_proj", 3, { 3, 12, 8 } },
+                  { "mlp.experts.down_proj_bias", 2, { 3, 8 } } };
+    struct checkpoint *c = small_checkpoint(false);
+    for (size_t i = c->num_tensors; i-- > 0;)
+        if (strstr(c->tensors[i].name, ".mlp."))
+            c->tensors[i] = c->tensors[--c->num_tensors];
+    for (size_t i = 0; i < 2 * sizeof added / sizeof added[0]; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "model.layers.%d.%s", (int)(i % 2), added[i / 2].name);
+        add_shaped(c, name, added[i / 2].num_dims, added[i / 2].shape);
+    }
+    return c;
+}
+
+/* The experts of a layer in one tensor, their gates and ups row by row, and parameters that are not
+ * called weight or bias. */
+static void test_stacks(void **state)
+{
+    struct decoder_desc desc = desc_of(EXPERTS);
+    const struct model_arch *arch = model_arch_find("GptOssForCausalLM");
+    struct checkpoint *c = checkpoint_with_experts();
+    struct tensor_map m;
+    struct status st;
+    (void)state;
+    assert_true(checkpoint_seal(c, &st));
+    if (!tensor_map_make(arch, &desc, c, &m, &st))
+        fail_msg("%s", st.message);
+    /* Gate and up of an expert, then their biases; the first entry is expert 0's. */
+    const struct tensor_map_entry *e = entry_of(&m, "model.layers.1.mlp.experts.gate_up_proj") + 4;
+    assert_ptr_equal(e->tensor, find(c, "model.layers.1.mlp.experts.gate_up_proj"));
+    assert_ptr_equal(e[2].tensor, find(c, "model.layers.1.mlp.experts.gate_up_proj_bias"));
+    for (int32_t i = 0; i < 4; i++) {
+        assert_int_equal(e[i].is_bias, i >= 2);
+        assert_int_equal(e[i].transposed, i < 2);
+        assert_int_equal(e[i].expert, 1);
+        assert_int_equal(e[i].stack_size, 3);
+        assert_int_equal(e[i].stack_index, 1);
+        assert_int_equal(e[i].rows, 12);
+        assert_int_equal(e[i].cols, i < 2 ? 8 : 1);
+        assert_int_equal(e[i].row_begin, i % 2 * 12);
+        assert_int_equal(e[i].src_row_begin, i % 2);
+        assert_int_equal(e[i].src_row_step, 2);
+    }
+    e = entry_of(&m, "model.layers.1.self_attn.sinks");
+    assert_int_equal(e->slot, W_SINKS);
+    assert_int_equal(e->cols, 2);
+    assert_int_equal(e->stack_size, 1);
+    tensor_map_free(&m);
+    find(c, "model.layers.1.mlp.experts.down_proj")->shape[0] = 4;
+    assert_false(tensor_map_make(arch, &desc, c, &m, &st));
+    assert_non_null(strstr(st.message, "has shape [4, 12, 8], config.json asks for [3, 12, 8]"));
+    checkpoint_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),    cmocka_unit_test(test_tied_and_ignored),
         cmocka_unit_test(test_missing),   cmocka_unit_test(test_surplus),
         cmocka_unit_test(test_misshaped), cmocka_unit_test(test_extension),
+        cmocka_unit_test(test_stacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static void expect_linear(enum weight_slot slot, int32_t rows, int32_t cols, int
 {
     struct weight_shape s = weight_slot_shape(&desc, slot);
     int32_t sum = 0;
-    assert_true(s.present && !s.is_norm);
+    assert_true(s.present && !s.is_vector);
     assert_int_equal(s.rows, rows);
     assert_int_equal(s.cols, cols);
     assert_int_equal(s.num_parts, parts);
@@ -45,7 +45,7 @@ static void test_shapes(void **state)
         static const enum weight_slot norms[] = { W_FINAL_NORM, W_INPUT_NORM,
                                                   W_POST_ATTENTION_NORM };
         struct weight_shape s = weight_slot_shape(&desc, norms[i]);
-        assert_true(s.present && s.is_norm);
+        assert_true(s.present && s.is_vector);
         assert_int_equal(s.cols, 8);
     }
     struct decoder_desc tied = desc;

@@ -15,6 +15,9 @@ static double formula(double x, enum activation act)
         return 0.5 * x * erfc(-x * M_SQRT1_2);
     case ACT_GELU_TANH:
         return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_SWIGLU_OAI:
+        x = fmin(x, 7);
+        return x / (1 + exp(-1.702 * x));
     default:
         return x > 0 ? x : 0;
     }

@@ -138,6 +138,41 @@ static void test_phi3(void **state)
     assert_true(fabs(d.rope.attention_factor - sqrt(1 + log(32) / log(4096))) < 1e-12);
 }
 
+/* In billions, as its authors count. */
+static double parameters(const struct decoder_desc *d)
+{
+    struct model m = { .desc = *d };
+    return (double)model_num_parameters(&m) * 1e-9;
+}
+
+#define GPT_OSS(layers, experts)                                                                   \
+    "{\"architectures\":[\"GptOssForCausalLM\"]," SIZES(                                           \
+        2880, 2880, layers, 64, 8,                                                                 \
+        201088) "\"head_dim\":64,\"attention_bias\":true,\"experts_per_token\":4,"                 \
+                "\"hidden_act\":\"silu\",\"initial_context_length\":4096,"                         \
+                "\"max_position_embeddings\":131072,\"num_experts_per_tok\":4,"                    \
+                "\"num_local_experts\":" #experts ",\"rms_norm_eps\":1e-05,\"rope_scaling\":{"     \
+                "\"beta_fast\":32.0,\"beta_slow\":1.0,\"factor\":32.0,"                            \
+                "\"original_max_position_embeddings\":4096,\"rope_type\":\"yarn\","                \
+                "\"truncate\":false},\"rope_theta\":150000,\"sliding_window\":128,"                \
+                "\"swiglu_limit\":7.0,\"tie_word_embeddings\":false}"
+
+static void test_gpt_oss(void **state)
+{
+    (void)state;
+    struct decoder_desc d = read_text(GPT_OSS(24, 32));
+    assert_int_equal(sliding_layers(&d), 12);
+    assert_true(d.layers[0].sliding && !d.layers[1].sliding && d.layers[23].moe);
+    assert_true(d.attention_bias && d.attention_o_bias && d.mlp_bias && d.router_bias);
+    assert_int_equal(d.hidden_act, ACT_SWIGLU_OAI);
+    assert_int_equal(d.moe_scoring, MOE_SOFTMAX_TOPK);
+    assert_true(d.rope.type == ROPE_YARN && !d.rope.truncate && d.rope.theta == 150000);
+    assert_int_equal(model_max_len(&d), 131072);
+    assert_true(fabs(parameters(&d) - 20.91) < 0.01); /* of the model card: 20.91B and 116.83B */
+    d = read_text(GPT_OSS(36, 128));
+    assert_true(fabs(parameters(&d) - 116.83) < 0.01);
+}
+
 static void test_others(void **state)
 {
     (void)state;
@@ -217,6 +252,17 @@ static void test_refused(void **state)
         { "{\"architectures\":[\"GraniteForCausalLM\"],\"logits_scaling\":0}",
           "logits_scaling is 0" },
         { "{\"architectures\":[\"GPTNeoXForCausalLM\"],\"rotary_pct\":1.5}", "rotary_pct is 1.5" },
+        { "{\"architectures\":[\"GptOssForCausalLM\"],\"num_local_experts\":4}",
+          "no object rope_scaling" },
+        { "{\"architectures\":[\"GptOssForCausalLM\"],\"num_local_experts\":4,"
+          "\"rope_scaling\":{},\"hidden_act\":\"gelu\"}",
+          "hidden_act is \"gelu\"; known for this architecture: silu" },
+        { "{\"architectures\":[\"GptOssForCausalLM\"],\"num_local_experts\":4,"
+          "\"rope_scaling\":{},\"swiglu_limit\":6.5}",
+          "swiglu_limit is 6.5" },
+        { "{\"architectures\":[\"GptOssForCausalLM\"],\"num_local_experts\":4,"
+          "\"rope_scaling\":{},\"hidden_act\":1}",
+          "hidden_act is 1" },
         { "{\"architectures\":[\"GPT2LMHeadModel\"]}", "\"n_embd\" is missing" },
         { "{\"architectures\":[\"GPT2LMHeadModel\"],\"n_embd\":12,\"n_layer\":1,\"n_head\":3,"
           "\"scale_attn_by_inverse_layer_idx\":true}",
@@ -253,10 +299,10 @@ static void test_readme(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_qwen),   cmocka_unit_test(test_mistral),
-        cmocka_unit_test(test_gemma),  cmocka_unit_test(test_phi3),
-        cmocka_unit_test(test_others), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_readme),
+        cmocka_unit_test(test_qwen),    cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_gemma),   cmocka_unit_test(test_phi3),
+        cmocka_unit_test(test_gpt_oss), cmocka_unit_test(test_others),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_readme),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
