@@ -60,24 +60,26 @@ void worker_unload_weights(struct worker *w)
     w->weights = NULL;
 }
 
-/* One block: per layer all K blocks, then all V blocks. */
+/* One block: per layer all K blocks, then all V blocks, where there are any. */
 static void cut_kv_layers(struct worker *w, const struct memory_plan *plan)
 {
     const struct kv_cache_spec *spec = &plan->kv_spec;
-    size_t half = (size_t)plan->num_blocks * (plan->block_bytes / 2 / (size_t)spec->num_layers);
+    size_t num_blocks = (size_t)plan->num_blocks;
+    size_t k_bytes = num_blocks * kv_cache_k_block_bytes(spec, plan->block_size);
+    size_t v_bytes = num_blocks * kv_cache_v_block_bytes(spec, plan->block_size);
     char *at = w->kv_memory.data;
     w->kv_layers = xcalloc((size_t)spec->num_layers, sizeof *w->kv_layers);
     for (int32_t i = 0; i < spec->num_layers; i++) {
         w->kv_layers[i] = (struct kv_layer){
             .k = at,
-            .v = at + half,
+            .v = v_bytes > 0 ? at + k_bytes : NULL,
             .dtype = spec->dtype,
             .num_blocks = plan->num_blocks,
             .block_size = plan->block_size,
             .num_kv_heads = spec->num_kv_heads,
-            .head_dim = spec->head_dim,
+            .head_dim = spec->k_head_dim,
         };
-        at += 2 * half;
+        at += k_bytes + v_bytes;
     }
 }
 

@@ -6,19 +6,30 @@ struct kv_cache_spec kv_cache_spec_make(const struct decoder_desc *desc, enum dt
 {
     return (struct kv_cache_spec){ .num_layers = desc->num_hidden_layers,
                                    .num_kv_heads = desc->num_key_value_heads,
-                                   .head_dim = desc->head_dim,
+                                   .k_head_dim = desc->head_dim,
+                                   .v_head_dim = desc->head_dim,
                                    .dtype = dtype };
 }
 
-size_t kv_cache_layer_block_bytes(const struct kv_cache_spec *s, int32_t block_size)
+static size_t block_bytes(const struct kv_cache_spec *s, int32_t block_size, int32_t head_dim)
 {
-    return (size_t)block_size * (size_t)s->num_kv_heads * (size_t)s->head_dim *
-           dtype_size(s->dtype);
+    return (size_t)block_size * (size_t)s->num_kv_heads * (size_t)head_dim * dtype_size(s->dtype);
+}
+
+size_t kv_cache_k_block_bytes(const struct kv_cache_spec *s, int32_t block_size)
+{
+    return block_bytes(s, block_size, s->k_head_dim);
+}
+
+size_t kv_cache_v_block_bytes(const struct kv_cache_spec *s, int32_t block_size)
+{
+    return block_bytes(s, block_size, s->v_head_dim);
 }
 
 size_t kv_cache_block_bytes(const struct kv_cache_spec *s, int32_t block_size)
 {
-    return 2 * (size_t)s->num_layers * kv_cache_layer_block_bytes(s, block_size);
+    return (size_t)s->num_layers *
+           (kv_cache_k_block_bytes(s, block_size) + kv_cache_v_block_bytes(s, block_size));
 }
 
 size_t kv_cache_bytes_per_token(const struct kv_cache_spec *s)

@@ -61,7 +61,7 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
     struct kv_cache_spec spec = kv_cache_spec_make(desc, dtype);
     /* One block too many: sequence 0 begins at block 1, so that an unset table entry shows. */
     int32_t num_blocks = RIG_MAX_SEQS * RIG_BLOCKS + 1;
-    size_t one = (size_t)num_blocks * kv_cache_layer_block_bytes(&spec, RIG_BLOCK_SIZE);
+    size_t one = (size_t)num_blocks * kv_cache_k_block_bytes(&spec, RIG_BLOCK_SIZE);
     if (!r->device->backend->alloc(r->device, &r->kv_memory,
                                    2 * one * (size_t)desc->num_hidden_layers, MEMORY_DEVICE, &st))
         rig_fail("KV cache", &st);

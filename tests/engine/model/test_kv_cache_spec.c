@@ -18,9 +18,22 @@ static void test_bytes(void **state)
     struct kv_cache_spec s = kv_cache_spec_make(&llama_8b, DTYPE_BF16);
     assert_int_equal(kv_cache_bytes_per_token(&s), 131072); /* the well-known 128 KiB */
     assert_int_equal(kv_cache_block_bytes(&s, 16), 16 * 131072);
-    assert_int_equal(kv_cache_layer_block_bytes(&s, 16), 16 * 8 * 128 * 2);
+    assert_int_equal(kv_cache_k_block_bytes(&s, 16), 16 * 8 * 128 * 2);
+    assert_int_equal(kv_cache_v_block_bytes(&s, 16), 16 * 8 * 128 * 2);
     s = kv_cache_spec_make(&llama_8b, DTYPE_F32);
     assert_int_equal(kv_cache_bytes_per_token(&s), 262144);
+}
+
+/* DeepSeek-V3 keeps 512 + 64 elements per token and layer. */
+static void test_latent(void **state)
+{
+    (void)state;
+    struct kv_cache_spec s = {
+        .num_layers = 61, .num_kv_heads = 1, .k_head_dim = 512 + 64, .dtype = DTYPE_BF16
+    };
+    assert_int_equal(kv_cache_bytes_per_token(&s), 61 * 576 * 2);
+    assert_int_equal(kv_cache_k_block_bytes(&s, 16), 16 * 576 * 2);
+    assert_int_equal(kv_cache_v_block_bytes(&s, 16), 0);
 }
 
 static void test_limits(void **state)
@@ -37,6 +50,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_latent),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
