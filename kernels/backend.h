@@ -30,6 +30,14 @@ enum copy_kind { COPY_TO_DEVICE, COPY_TO_HOST, COPY_ON_DEVICE };
 
 struct graph;
 
+/* Queries of multi-head latent attention (DeepSeek-AI, 2024, arXiv:2405.04434), where all heads
+ * share one compressed key: the latent of a token, and then a part that is rotated. Its value is
+ * the latent. The queries' parts for the two are separate tensors. */
+struct mla_query {
+    struct tensor latent; /* [num_tokens, num_heads * value_head_dim] */
+    struct tensor rope;   /* [num_tokens, num_heads * (head_dim - value_head_dim)] */
+};
+
 struct backend {
     const char *name;
     uint32_t caps;
@@ -87,14 +95,26 @@ struct backend {
     /* In place on q [num_tokens, num_heads * head_dim] or k. */
     void (*rotary_embedding)(struct device *d, struct tensor *x, int32_t head_dim,
                              const struct tensor *cos_sin, const struct rope *rope);
-    /* k, v [num_tokens, num_kv_heads * head_dim] into the cache at slot_mapping. */
+    /* k, v [num_tokens, num_kv_heads * head_dim] into the cache at slot_mapping; v is NULL where
+     * kv->v is. */
     void (*reshape_and_cache)(struct device *d, const struct kv_layer *kv, const struct tensor *k,
                               const struct tensor *v, const int32_t *slot_mapping);
     /* Causal attention over the paged cache, which already holds this step's k and v.
-     * q, out: [num_tokens, num_heads * head_dim]. */
+     * q: [num_tokens, num_heads * head_dim], out: [num_tokens, num_heads * value_head_dim], which
+     * are equal where kv->v is not NULL. */
     void (*attention)(struct device *d, struct tensor *out, const struct tensor *q,
                       const struct kv_layer *kv, const struct attn_metadata *m,
                       const struct attention_params *params);
+    /* The same with each query in two parts, see struct mla_query; kv->v is NULL. */
+    void (*attention_mla)(struct device *d, struct tensor *out, const struct mla_query *q,
+                          const struct kv_layer *kv, const struct attn_metadata *m,
+                          const struct attention_params *params);
+    /* out[:, h] = x[:, h] W_h^T for each head h, where x and out are [num_tokens, num_heads *
+     * in_features or out_features]. `heads` is a host array of linears without biases, of the same
+     * sizes, format and kernel, in memory in rising order, the same distance apart. out may not
+     * alias x. */
+    void (*linear_heads)(struct device *d, struct tensor *out, const struct tensor *x,
+                         const struct linear *heads, int32_t num_heads);
     /* out[:, i] = act(x[:, i]) * x[:, n + i], x is [num_tokens, 2n]: gate then up. The up of
      * ACT_SWIGLU_OAI is changed on the way, see there. */
     void (*act_and_mul)(struct device *d, struct tensor *out, const struct tensor *x,

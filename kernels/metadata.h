@@ -23,7 +23,9 @@ struct attn_metadata {
 
 /* What one attention layer is, beside its tensors. */
 struct attention_params {
-    int32_t num_heads, num_kv_heads, head_dim;
+    int32_t num_heads, num_kv_heads;
+    int32_t head_dim;       /* of queries and keys */
+    int32_t value_head_dim; /* of values and results; 0: the same */
     float scale;            /* on q k^T */
     int32_t sliding_window; /* a query sees the last `sliding_window` positions, itself included; 0:
                                all */

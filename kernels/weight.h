@@ -99,8 +99,9 @@ struct rope {
 /* One layer's paged KV cache. Block b holds block_size tokens of K, for all kv heads, in the
  * block_size * num_kv_heads * head_dim elements from k + b times that many on, and of V likewise;
  * v is NULL where a layer keeps one vector per token and nothing else (head_dim is its length,
- * num_kv_heads 1). How they lie within a block is the backend's own affair (the CPU's:
- * kernels/cpu/kv_layout.h); whoever copies blocks copies them whole. */
+ * num_kv_heads 1), whose leading elements are the value. How they lie within a block is the
+ * backend's own affair (the CPU's: kernels/cpu/kv_layout.h); whoever copies blocks copies them
+ * whole. */
 struct kv_layer {
     void *k, *v;
     enum dtype dtype;

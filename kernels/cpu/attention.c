@@ -47,9 +47,10 @@ static void add_values_scalar(const struct attention_tile *t, float *out, float 
     const struct kv_layer *kv = t->kv;
     const int32_t block = t->block_table[position / kv->block_size];
     const int32_t offset = position % kv->block_size;
-    const char *v = kv_head_data(kv, kv->v, block, t->kv_head);
-    for (int32_t i = 0; i < t->head_dim; i++)
-        out[i] += p * kv_element(v, kv_v_index(kv, offset, i), kv->dtype);
+    const char *v = kv_head_data(kv, kv->v ? kv->v : kv->k, block, t->kv_head);
+    for (int32_t i = 0; i < t->value_dim; i++)
+        out[i] += p * kv_element(v, kv->v ? kv_v_index(kv, offset, i) : kv_k_index(kv, offset, i),
+                                 kv->dtype);
 }
 
 /* One row against positions [begin, end) of one tile. */
@@ -63,7 +64,7 @@ static void tile_scalar(const struct attention_tile *t, int32_t row, int32_t beg
     }
     float kept = expf(t->max[row] - max);
     t->sum[row] *= kept;
-    for (int32_t i = 0; i < t->head_dim; i++)
+    for (int32_t i = 0; i < t->value_dim; i++)
         out[i] *= kept;
     for (int32_t i = 0; i < end - begin; i++) {
         float p = expf(scores[i] - max);
@@ -190,9 +191,11 @@ struct attention_args {
     struct cpu_device *d;
     const struct attention_kernel *kernel;
     struct tensor out, q;
+    struct tensor q_rope; /* the last elements of each query; no columns: all are in q */
     const struct kv_layer *kv;
     const struct attn_metadata *m;
     const struct attention_params *params;
+    int32_t value_dim;         /* elements of a value */
     int32_t group;             /* query heads of a kv head */
     const int32_t *item_start; /* [num_seqs + 1] items of the sequences before */
     float *shared;             /* partition results, where items are cut along the context */
@@ -254,20 +257,33 @@ static struct query find_query(const struct attention_args *a, const struct item
     return q;
 }
 
+/* `count` elements times the scale, to every ATTENTION_ROW_BLOCK-th place. */
+static void load_part(float *dst, const float *src, int32_t count, float scale)
+{
+    for (int32_t i = 0; i < count; i++)
+        dst[i * ATTENTION_ROW_BLOCK] = src[i] * scale;
+}
+
 /* q times the scale, interleaved by row blocks, and the bounds; padding rows repeat the last. */
 static void load_rows(const struct attention_args *a, const struct item *item, int32_t *begin,
                       int32_t *end, float *q)
 {
     const int32_t dim = a->params->head_dim, padded = padded_rows(item->num_rows);
+    const int32_t rope_dim = a->q_rope.cols / a->params->num_heads, first_dim = dim - rope_dim;
+    const float scale = a->params->scale;
     for (int32_t row = 0; row < padded; row++) {
         int32_t from = row < item->num_rows ? row : item->num_rows - 1;
         struct query query = find_query(a, item, from);
         const float *src =
-            (const float *)a->q.data + query.token * a->q.stride + (int64_t)query.head * dim;
+            (const float *)a->q.data + query.token * a->q.stride + (int64_t)query.head * first_dim;
         float *dst = q + (size_t)(row / ATTENTION_ROW_BLOCK) * ATTENTION_ROW_BLOCK * (size_t)dim +
                      row % ATTENTION_ROW_BLOCK;
-        for (int32_t i = 0; i < dim; i++)
-            dst[i * ATTENTION_ROW_BLOCK] = src[i] * a->params->scale;
+        load_part(dst, src, first_dim, scale);
+        if (rope_dim > 0)
+            load_part(dst + first_dim * ATTENTION_ROW_BLOCK,
+                      (const float *)a->q_rope.data + query.token * a->q_rope.stride +
+                          (int64_t)query.head * rope_dim,
+                      rope_dim, scale);
         begin[row] = query.begin;
         end[row] = query.end;
     }
@@ -283,14 +299,15 @@ static struct thread_memory prepare(const struct attention_args *a, const struct
                                     int32_t thread)
 {
     const struct cpu_device *d = a->d;
-    const int32_t dim = padded_dim(a->params->head_dim);
+    const int32_t key_dim = padded_dim(a->params->head_dim);
+    const int32_t dim = padded_dim(a->value_dim);
     const size_t rows = ATTENTION_MAX_ROWS;
     float *at = (float *)d->attention_scratch + items_floats(&d->limits) +
                 shared_floats(d, &d->limits) + (size_t)thread * thread_floats(d->limits.head_dim);
     int32_t *begin = (int32_t *)at, *end = begin + rows;
     float *q = at + 2 * rows;
-    float *k_tile = q + rows * (size_t)dim;
-    float *v_tile = k_tile + ATTENTION_TILE * (size_t)dim;
+    float *k_tile = q + rows * (size_t)key_dim;
+    float *v_tile = k_tile + ATTENTION_TILE * (size_t)key_dim;
     float *scores = v_tile + ATTENTION_TILE * (size_t)dim;
     float *part = scores + rows * ATTENTION_TILE;
     struct results results = results_at(part, ATTENTION_MAX_ROWS, dim);
@@ -303,6 +320,7 @@ static struct thread_memory prepare(const struct attention_args *a, const struct
                   .kv_head = item->kv_head,
                   .num_rows = item->num_rows,
                   .head_dim = a->params->head_dim,
+                  .value_dim = a->value_dim,
                   .padded_dim = dim,
                   .softcap = a->params->logit_softcap,
                   .begin = begin,
@@ -355,7 +373,7 @@ static void merge(const struct attention_tile *t, const struct results *total,
 static void store_rows(const struct attention_args *a, const struct item *item,
                        const struct results *total)
 {
-    const int32_t head_dim = a->params->head_dim, dim = padded_dim(head_dim);
+    const int32_t head_dim = a->value_dim, dim = padded_dim(head_dim);
     for (int32_t row = 0; row < item->num_rows; row++) {
         struct query query = find_query(a, item, row);
         float *dst =
@@ -406,7 +424,7 @@ static void item_task(void *arg, int32_t index, int32_t thread)
 static struct results shared_slot(const struct attention_args *a, const struct item *item,
                                   int32_t index, int32_t partition)
 {
-    const int32_t dim = padded_dim(a->params->head_dim);
+    const int32_t dim = padded_dim(a->value_dim);
     size_t slot = (size_t)index * (size_t)a->partitions + (size_t)partition;
     return results_at(a->shared + slot * result_floats(a->slot_rows, dim),
                       padded_rows(item->num_rows), dim);
@@ -474,36 +492,62 @@ static bool should_cut(const struct attention_args *a, int32_t items)
     const struct cpu_device *d = a->d;
     size_t slots = (size_t)items * (size_t)a->partitions;
     return items < 2 * d->num_threads && a->partitions > 1 &&
-           slots * result_floats(a->slot_rows, padded_dim(a->params->head_dim)) <=
+           slots * result_floats(a->slot_rows, padded_dim(a->value_dim)) <=
                shared_floats(d, &d->limits);
+}
+
+static void run(struct attention_args *a)
+{
+    /* Below this the work takes a few microseconds, about what waking a thread costs. */
+    enum { MIN_PARALLEL_WORK = 200 * 1000 };
+    struct cpu_device *c = a->d;
+    const struct attention_params *params = a->params;
+    assert(a->q.dtype == DTYPE_F32 && a->out.dtype == DTYPE_F32);
+    assert(params->num_kv_heads > 0 && params->num_heads % params->num_kv_heads == 0);
+    assert(a->kv->num_kv_heads == params->num_kv_heads && a->kv->head_dim == params->head_dim);
+    assert(params->head_dim <= c->limits.head_dim && a->m->num_seqs <= c->limits.max_num_seqs);
+    a->value_dim = params->value_head_dim > 0 ? params->value_head_dim : params->head_dim;
+    assert(a->value_dim == params->head_dim || (a->value_dim < params->head_dim && !a->kv->v));
+    assert(a->out.cols == params->num_heads * a->value_dim);
+    int32_t *item_start = c->attention_scratch;
+    int64_t work;
+    a->kernel = choose(c);
+    a->group = params->num_heads / params->num_kv_heads;
+    a->shared = (float *)c->attention_scratch + items_floats(&c->limits);
+    const int32_t items = plan(a, item_start, &work);
+    if (c->num_threads == 1 || work < MIN_PARALLEL_WORK) {
+        for (int32_t i = 0; i < items; i++)
+            item_task(a, i, 0);
+    } else if (should_cut(a, items)) {
+        thread_pool_run(c->pool, items * a->partitions, partition_task, a);
+        thread_pool_run(c->pool, items, merge_task, a);
+    } else {
+        thread_pool_run(c->pool, items, item_task, a);
+    }
 }
 
 void cpu_attention(struct device *d, struct tensor *out, const struct tensor *q,
                    const struct kv_layer *kv, const struct attn_metadata *m,
                    const struct attention_params *params)
 {
-    /* Below this the work takes a few microseconds, about what waking a thread costs. */
-    enum { MIN_PARALLEL_WORK = 200 * 1000 };
-    struct cpu_device *c = cpu_device_of(d);
-    assert(q->dtype == DTYPE_F32 && out->dtype == DTYPE_F32);
-    assert(params->num_kv_heads > 0 && params->num_heads % params->num_kv_heads == 0);
-    assert(kv->num_kv_heads == params->num_kv_heads && kv->head_dim == params->head_dim);
-    assert(params->head_dim <= c->limits.head_dim && m->num_seqs <= c->limits.max_num_seqs);
     struct attention_args args = {
-        .d = c, .kernel = choose(c), .out = *out, .q = *q, .kv = kv, .m = m, .params = params
+        .d = cpu_device_of(d), .out = *out, .q = *q, .kv = kv, .m = m, .params = params
     };
-    int32_t *item_start = c->attention_scratch;
-    int64_t work;
-    args.group = params->num_heads / params->num_kv_heads;
-    args.shared = (float *)c->attention_scratch + items_floats(&c->limits);
-    const int32_t items = plan(&args, item_start, &work);
-    if (c->num_threads == 1 || work < MIN_PARALLEL_WORK) {
-        for (int32_t i = 0; i < items; i++)
-            item_task(&args, i, 0);
-    } else if (should_cut(&args, items)) {
-        thread_pool_run(c->pool, items * args.partitions, partition_task, &args);
-        thread_pool_run(c->pool, items, merge_task, &args);
-    } else {
-        thread_pool_run(c->pool, items, item_task, &args);
-    }
+    run(&args);
+}
+
+void cpu_attention_mla(struct device *d, struct tensor *out, const struct mla_query *q,
+                       const struct kv_layer *kv, const struct attn_metadata *m,
+                       const struct attention_params *params)
+{
+    struct attention_args args = { .d = cpu_device_of(d),
+                                   .out = *out,
+                                   .q = q->latent,
+                                   .q_rope = q->rope,
+                                   .kv = kv,
+                                   .m = m,
+                                   .params = params };
+    assert(!kv->v && q->rope.dtype == DTYPE_F32);
+    assert(q->latent.cols + q->rope.cols == params->num_heads * params->head_dim);
+    run(&args);
 }

@@ -26,10 +26,11 @@ struct attention_tile {
     const struct kv_layer *kv;
     const int32_t *block_table;
     int32_t kv_head, num_rows;
-    int32_t head_dim, padded_dim; /* padded_dim: to a multiple of 16 */
-    float softcap;                /* 0: off */
-    const int32_t *begin, *end;   /* [padded rows] the positions each row sees; both never fall */
-    const float *q;               /* [row blocks, head_dim, ATTENTION_ROW_BLOCK] times the scale */
+    int32_t head_dim;              /* of K */
+    int32_t value_dim, padded_dim; /* of V, and to a multiple of 16 */
+    float softcap;                 /* 0: off */
+    const int32_t *begin, *end;    /* [padded rows] the positions each row sees; both never fall */
+    const float *q;                /* [row blocks, head_dim, ATTENTION_ROW_BLOCK] times the scale */
     /* Scratch of the calling thread. */
     float *k_tile; /* [head_dim, ATTENTION_TILE] */
     float *v_tile; /* [ATTENTION_TILE, padded_dim] */

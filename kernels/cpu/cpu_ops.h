@@ -5,12 +5,14 @@
 
 #include "kernels/cpu/cpu_device.h"
 
-/* linear.c, embedding.c */
+/* linear.c, linear_heads.c, embedding.c */
 bool cpu_linear_plan(const struct device *d, struct linear *l, struct status *st);
 void cpu_linear_pack(const struct device *d, const struct linear *l, int32_t row_begin,
                      int32_t num_rows, const void *rows, const struct quant_format *format);
 void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,
                 const struct linear *weight);
+void cpu_linear_heads(struct device *d, struct tensor *out, const struct tensor *x,
+                      const struct linear *heads, int32_t num_heads);
 size_t cpu_linear_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w);
 void cpu_embedding(struct device *d, struct tensor *out, const int32_t *input_ids,
                    const struct linear *weight);
@@ -44,6 +46,9 @@ void cpu_reshape_and_cache(struct device *d, const struct kv_layer *kv, const st
 void cpu_attention(struct device *d, struct tensor *out, const struct tensor *q,
                    const struct kv_layer *kv, const struct attn_metadata *m,
                    const struct attention_params *params);
+void cpu_attention_mla(struct device *d, struct tensor *out, const struct mla_query *q,
+                       const struct kv_layer *kv, const struct attn_metadata *m,
+                       const struct attention_params *params);
 size_t cpu_attention_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w);
 
 /* sampling.c, logprobs.c */

@@ -44,9 +44,7 @@ static void write_token(const struct cache_args *a, int32_t token, int32_t head)
     const size_t size = dtype_size(kv->dtype);
     const int64_t column = (int64_t)head * kv->head_dim;
     const float *k = (const float *)a->k.data + token * a->k.stride + column;
-    const float *v = (const float *)a->v.data + token * a->v.stride + column;
     char *k_out = kv_head_data(kv, kv->k, block, head);
-    char *v_out = kv_head_data(kv, kv->v, block, head);
     uint32_t piece[PIECE];
     assert(block < kv->num_blocks);
     for (int32_t begin = 0; begin < kv->head_dim; begin += PIECE) {
@@ -54,6 +52,10 @@ static void write_token(const struct cache_args *a, int32_t token, int32_t head)
         convert_piece(piece, kv->dtype, k + begin, count);
         for (int32_t i = 0; i < count; i++)
             store(k_out, kv_k_index(kv, offset, begin + i), piece, i, size);
+        if (!kv->v)
+            continue;
+        const float *v = (const float *)a->v.data + token * a->v.stride + column;
+        char *v_out = kv_head_data(kv, kv->v, block, head);
         convert_piece(piece, kv->dtype, v + begin, count);
         for (int32_t i = 0; i < count; i++)
             store(v_out, kv_v_index(kv, offset, begin + i), piece, i, size);
@@ -73,9 +75,10 @@ static void write_heads(const void *arg, int32_t head_begin, int32_t head_end)
 void cpu_reshape_and_cache(struct device *d, const struct kv_layer *kv, const struct tensor *k,
                            const struct tensor *v, const int32_t *slot_mapping)
 {
-    assert(k->dtype == DTYPE_F32 && v->dtype == DTYPE_F32 && k->rows == v->rows);
-    assert(k->cols == kv->num_kv_heads * kv->head_dim && v->cols == k->cols);
-    struct cache_args args = { kv, *k, *v, slot_mapping };
+    assert(k->dtype == DTYPE_F32 && k->cols == kv->num_kv_heads * kv->head_dim);
+    assert(!v == !kv->v);
+    assert(!v || (v->dtype == DTYPE_F32 && v->rows == k->rows && v->cols == k->cols));
+    struct cache_args args = { kv, *k, v ? *v : (struct tensor){ 0 }, slot_mapping };
     /* A scattered store costs a few times what a plain one does. */
     cpu_run_rows(cpu_device_of(d), kv->num_kv_heads, 8 * (int64_t)k->rows * kv->head_dim,
                  write_heads, &args);

@@ -15,14 +15,26 @@ struct layer {
 
 struct sequence {
     int32_t len;
-    float *q, *k, *v; /* [len, heads * head_dim], k and v rounded to the cache's dtype */
+    /* [len, heads * head_dim], k and v rounded to the cache's dtype; v is k where the values are
+     * part of the keys */
+    float *q, *k, *v;
 };
+
+static bool values_in_keys(const struct layer *l)
+{
+    return l->params.value_head_dim > 0;
+}
+
+static int32_t value_dim(const struct layer *l)
+{
+    return values_in_keys(l) ? l->params.value_head_dim : l->params.head_dim;
+}
 
 /* Queries [begin, end) of a sequence, of which end positions are in the cache. */
 struct part {
     const struct sequence *seq;
     int32_t begin, end;
-    float *out; /* [end - begin, num_heads * head_dim] */
+    float *out; /* [end - begin, num_heads * value_dim] */
 };
 
 static const char *describe(const struct layer *l)
@@ -30,9 +42,9 @@ static const char *describe(const struct layer *l)
     static char text[256];
     const struct attention_params *p = &l->params;
     snprintf(text, sizeof text,
-             "heads %d/%d, head_dim %d, %s, block %d, window %d, softcap %g, sinks %d",
-             p->num_heads, p->num_kv_heads, p->head_dim, dtype_name(l->dtype), l->block_size,
-             p->sliding_window, (double)p->logit_softcap, p->sinks != NULL);
+             "heads %d/%d, head_dim %d (%d), %s, block %d, window %d, softcap %g, sinks %d",
+             p->num_heads, p->num_kv_heads, p->head_dim, p->value_head_dim, dtype_name(l->dtype),
+             l->block_size, p->sliding_window, (double)p->logit_softcap, p->sinks != NULL);
     return text;
 }
 
@@ -44,6 +56,11 @@ static struct layer random_layer(void)
     p->num_kv_heads = random_int(1, 3);
     p->num_heads = p->num_kv_heads * RANDOM_OF(1, 2, 3, 4, 5, 7, 8, 9);
     p->head_dim = RANDOM_OF(64, 64, 128, 32, 16, 8, 24, 40, 72, 80, 96, 256, 1, 7, 33, 34, 62);
+    if (random_int(0, 3) == 0) {
+        p->head_dim = RANDOM_OF(64, 576, 192, 40, 31, 2, 72);
+        p->value_head_dim = random_int(1, p->head_dim);
+        p->value_head_dim = random_int(0, 1) ? p->head_dim * 8 / 9 : p->value_head_dim;
+    }
     p->scale = 1 / sqrtf((float)p->head_dim);
     p->sliding_window = random_int(0, 2) ? 0 : RANDOM_OF(1, 2, 17, 64, 100, 300, 600, 5000);
     p->logit_softcap = random_int(0, 2) ? 0 : random_uniform(1, 40);
@@ -65,7 +82,8 @@ static struct sequence random_sequence(const struct layer *l, int32_t len)
 {
     size_t q = (size_t)len * (size_t)(l->params.num_heads * l->params.head_dim);
     size_t kv = (size_t)len * (size_t)(l->params.num_kv_heads * l->params.head_dim);
-    struct sequence s = { len, random_floats(q, 2), random_floats(kv, 1), random_floats(kv, 1) };
+    struct sequence s = { len, random_floats(q, 2), random_floats(kv, 1), NULL };
+    s.v = values_in_keys(l) ? s.k : random_floats(kv, 1);
     round_to(s.k, kv, l->dtype);
     round_to(s.v, kv, l->dtype);
     return s;
@@ -74,8 +92,9 @@ static struct sequence random_sequence(const struct layer *l, int32_t len)
 static void free_sequence(struct sequence *s)
 {
     free(s->q);
+    if (s->v != s->k)
+        free(s->v);
     free(s->k);
-    free(s->v);
 }
 
 static struct cpu_device *open_for(enum cpu_isa isa, int32_t threads)
@@ -86,7 +105,7 @@ static struct cpu_device *open_for(enum cpu_isa isa, int32_t threads)
                                 .block_size = 16,
                                 .num_heads = 24,
                                 .num_kv_heads = 3,
-                                .head_dim = 256,
+                                .head_dim = 576,
                                 .vocab_size = 16 };
     return fixture_open(isa, threads, &w);
 }
@@ -120,9 +139,11 @@ static struct batch make_batch(const struct layer *l, const struct part *parts, 
                               .head_dim = l->params.head_dim };
     size_t bytes = (size_t)b.kv.num_blocks * kv_block_bytes(&b.kv);
     b.kv.k = malloc(bytes);
-    b.kv.v = malloc(bytes);
     memset(b.kv.k, 0xff, bytes);
-    memset(b.kv.v, 0xff, bytes);
+    if (!values_in_keys(l)) {
+        b.kv.v = malloc(bytes);
+        memset(b.kv.v, 0xff, bytes);
+    }
     int32_t *order = malloc((size_t)b.kv.num_blocks * sizeof *order);
     for (int32_t i = 0; i < b.kv.num_blocks; i++) {
         int32_t other = random_int(0, i);
@@ -153,9 +174,35 @@ static void fill_cache(struct cpu_device *d, const struct batch *b, const struct
                        p % b->kv.block_size;
         struct tensor k = tensor_view(parts[i].seq->k, DTYPE_F32, parts[i].end, cols);
         struct tensor v = tensor_view(parts[i].seq->v, DTYPE_F32, parts[i].end, cols);
-        cpu_reshape_and_cache(&d->base, &b->kv, &k, &v, slots);
+        cpu_reshape_and_cache(&d->base, &b->kv, &k, b->kv.v ? &v : NULL, slots);
         free(slots);
     }
+}
+
+/* With values that are part of the keys, queries may come in two parts: the first value_dim
+ * elements of every head, and the others. */
+static void run_attention(struct cpu_device *d, const struct layer *l, struct tensor *out,
+                          const struct tensor *q, const struct batch *b,
+                          const struct attn_metadata *m)
+{
+    const int32_t heads = l->params.num_heads, dim = l->params.head_dim, first = value_dim(l);
+    const int32_t rest = dim - first;
+    if (!values_in_keys(l) || random_int(0, 1)) {
+        cpu_attention(&d->base, out, q, &b->kv, m, &l->params);
+        return;
+    }
+    float *latent = malloc(((size_t)(q->rows * heads * first) + 1) * sizeof *latent);
+    float *rope = malloc(((size_t)(q->rows * heads * rest) + 1) * sizeof *rope);
+    for (int32_t i = 0; i < q->rows * heads; i++) {
+        const float *from = (const float *)q->data + i / heads * q->stride + i % heads * dim;
+        memcpy(latent + i * first, from, (size_t)first * sizeof *from);
+        memcpy(rope + i * rest, from + first, (size_t)rest * sizeof *from);
+    }
+    struct mla_query parts = { tensor_view(latent, DTYPE_F32, q->rows, heads * first),
+                               tensor_view(rope, DTYPE_F32, q->rows, heads * rest) };
+    cpu_attention_mla(&d->base, out, &parts, &b->kv, m, &l->params);
+    free(latent);
+    free(rope);
 }
 
 static void run_parts(struct cpu_device *d, const struct layer *l, struct part *parts,
@@ -163,11 +210,12 @@ static void run_parts(struct cpu_device *d, const struct layer *l, struct part *
 {
     struct batch b = make_batch(l, parts, num_parts);
     const int32_t cols = l->params.num_heads * l->params.head_dim;
-    const int32_t stride = cols + random_int(0, 20);
+    const int32_t out_cols = l->params.num_heads * value_dim(l);
+    const int32_t stride = cols + random_int(0, 20), out_stride = out_cols + random_int(0, 20);
     float *q = malloc((size_t)b.num_tokens * (size_t)stride * sizeof *q);
-    float *out = malloc((size_t)b.num_tokens * (size_t)stride * sizeof *out);
+    float *out = malloc((size_t)b.num_tokens * (size_t)out_stride * sizeof *out);
     struct tensor q_view = { q, DTYPE_F32, b.num_tokens, cols, stride };
-    struct tensor out_view = { out, DTYPE_F32, b.num_tokens, cols, stride };
+    struct tensor out_view = { out, DTYPE_F32, b.num_tokens, out_cols, out_stride };
     struct attn_metadata m = { .num_seqs = num_parts,
                                .num_tokens = b.num_tokens,
                                .query_start_loc = b.query_start_loc,
@@ -184,13 +232,12 @@ static void run_parts(struct cpu_device *d, const struct layer *l, struct part *
                    (size_t)cols * sizeof *q);
     }
     fill_cache(d, &b, parts, num_parts);
-    struct attention_params params = l->params;
-    cpu_attention(&d->base, &out_view, &q_view, &b.kv, &m, &params);
+    run_attention(d, l, &out_view, &q_view, &b, &m);
     row = 0;
     for (int32_t i = 0; i < num_parts; i++)
         for (int32_t t = 0; t < parts[i].end - parts[i].begin; t++)
-            memcpy(parts[i].out + (size_t)cols * (size_t)t, out + (size_t)stride * (size_t)row++,
-                   (size_t)cols * sizeof *q);
+            memcpy(parts[i].out + (size_t)out_cols * (size_t)t,
+                   out + (size_t)out_stride * (size_t)row++, (size_t)out_cols * sizeof *out);
     free(q);
     free(out);
     free(b.kv.k);
@@ -203,7 +250,7 @@ static void run_parts(struct cpu_device *d, const struct layer *l, struct part *
 static struct part new_part(const struct layer *l, const struct sequence *s, int32_t begin,
                             int32_t end)
 {
-    size_t cols = (size_t)(l->params.num_heads * l->params.head_dim);
+    size_t cols = (size_t)(l->params.num_heads * value_dim(l));
     return (struct part){ s, begin, end, malloc((size_t)(end - begin + 1) * cols * sizeof(float)) };
 }
 
@@ -234,15 +281,15 @@ static void formula(const struct layer *l, const struct sequence *s, int32_t pos
     }
     if (p->sinks)
         sum = exp(p->sinks[head] - max);
-    memset(out, 0, (size_t)dim * sizeof *out);
+    memset(out, 0, (size_t)value_dim(l) * sizeof *out);
     for (int32_t i = begin; i <= position; i++) {
         const float *v = s->v + (int64_t)i * kv_cols + kv_head * dim;
         double weight = exp(score[i] - max);
         sum += weight;
-        for (int32_t j = 0; j < dim; j++)
+        for (int32_t j = 0; j < value_dim(l); j++)
             out[j] += weight * v[j];
     }
-    for (int32_t j = 0; j < dim; j++)
+    for (int32_t j = 0; j < value_dim(l); j++)
         out[j] /= sum;
     free(score);
 }
@@ -250,7 +297,7 @@ static void formula(const struct layer *l, const struct sequence *s, int32_t pos
 static void check_formula(const struct layer *l, const struct part *part, int32_t samples,
                           const char *isa)
 {
-    const int32_t dim = l->params.head_dim, cols = l->params.num_heads * dim;
+    const int32_t dim = value_dim(l), cols = l->params.num_heads * dim;
     double *want = malloc((size_t)dim * sizeof *want);
     char what[400];
     for (int32_t i = 0; i < samples; i++) {
@@ -300,7 +347,7 @@ static void check_bits(struct cpu_device *const *devices, enum cpu_isa isa)
     if (random_int(0, 2) == 0)
         l.params.sinks = l.sinks;
     const int32_t max = isa == CPU_ISA_SCALAR ? 150 : 1300;
-    const size_t cols = (size_t)(l.params.num_heads * l.params.head_dim);
+    const size_t cols = (size_t)(l.params.num_heads * value_dim(&l));
     struct sequence s = random_sequence(&l, random_int(1, max));
     struct sequence other = random_sequence(&l, random_int(1, max / 2));
     struct part whole = new_part(&l, &s, 0, s.len);
@@ -371,9 +418,9 @@ static void later_tokens_do_not_reach_back(void **state)
                 s.k[j] = random_int(0, 1) ? NAN : INFINITY;
                 s.v[j] = random_int(0, 1) ? NAN : -INFINITY;
             }
-            s.v[cut * kv_cols] = NAN; /* which row `cut` itself must notice */
+            s.k[cut * kv_cols] = s.v[cut * kv_cols] = NAN; /* which row `cut` itself must notice */
             run_parts(d, &l, &after, 1);
-            size_t cols = (size_t)(l.params.num_heads * l.params.head_dim);
+            size_t cols = (size_t)(l.params.num_heads * value_dim(&l));
             assert_same_bits(after.out, before.out, (size_t)cut * cols, describe(&l));
             assert_true(isnan(after.out[(size_t)cut * cols]));
             free(before.out);

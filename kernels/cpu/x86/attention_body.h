@@ -4,7 +4,8 @@
  * element one chain over rising positions of the tile, whichever of the paths below computes it;
  * so paths and row blocks may be chosen freely. Two paths: with many rows, the tile of K and V is
  * widened to float32 once and used by all (packed); with few, it is widened on the way into the
- * products (direct), which reads the cache at the speed of memory. */
+ * products (direct), which reads the cache at the speed of memory. Where the values are part of the
+ * keys the tile is always packed, since it has to be turned over. */
 #include "kernels/cpu/attention_kernel.h"
 
 #include <math.h>
@@ -118,15 +119,46 @@ static void pack_elements(const struct attention_tile *t, int32_t tile, int32_t 
         const int32_t block = t->block_table[(tile + i) / kv->block_size];
         const int32_t offset = (tile + i) % kv->block_size;
         const char *k = kv_head_data(kv, kv->k, block, t->kv_head);
-        const char *v = kv_head_data(kv, kv->v, block, t->kv_head);
-        for (int32_t dim = 0; dim < t->head_dim; dim++) {
+        float *values = t->v_tile + (size_t)i * (size_t)t->padded_dim;
+        for (int32_t dim = 0; dim < t->head_dim; dim++)
             dtype_convert(t->k_tile + (size_t)dim * TILE + i, DTYPE_F32,
                           k + kv_k_index(kv, offset, dim) * size, kv->dtype, 1);
-            dtype_convert(t->v_tile + (size_t)i * (size_t)t->padded_dim + dim, DTYPE_F32,
-                          v + kv_v_index(kv, offset, dim) * size, kv->dtype, 1);
+        for (int32_t dim = 0; dim < t->value_dim && !kv->v; dim++)
+            values[dim] = t->k_tile[(size_t)dim * TILE + i];
+        for (int32_t dim = 0; dim < t->value_dim && kv->v; dim++)
+            dtype_convert(values + dim, DTYPE_F32,
+                          kv_head_data(kv, kv->v, block, t->kv_head) +
+                              kv_v_index(kv, offset, dim) * size,
+                          kv->dtype, 1);
+        for (int32_t dim = t->value_dim; dim < t->padded_dim; dim++)
+            values[dim] = 0;
+    }
+}
+
+/* The values of a group where they are the leading elements of the keys: those of the tile, which
+ * are widened already, turned over in squares of four. */
+static void turn_group(const struct attention_tile *t, int32_t g)
+{
+    const float *k = t->k_tile + g * VEC_LANES;
+    float *out = t->v_tile + (size_t)g * VEC_LANES * (size_t)t->padded_dim;
+    for (int32_t i = 0; i < VEC_LANES; i += 4) {
+        float *rows[4];
+        int32_t dim = 0;
+        for (int r = 0; r < 4; r++)
+            rows[r] = out + (size_t)(i + r) * (size_t)t->padded_dim;
+        for (; dim + 4 <= t->value_dim; dim += 4) {
+            const float *from = k + (size_t)dim * TILE + i;
+            __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + TILE);
+            __m128 c = _mm_loadu_ps(from + 2 * TILE), d = _mm_loadu_ps(from + 3 * TILE);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps(rows[0] + dim, a);
+            _mm_storeu_ps(rows[1] + dim, b);
+            _mm_storeu_ps(rows[2] + dim, c);
+            _mm_storeu_ps(rows[3] + dim, d);
         }
-        for (int32_t dim = t->head_dim; dim < t->padded_dim; dim++)
-            t->v_tile[(size_t)i * (size_t)t->padded_dim + dim] = 0;
+        for (; dim < t->padded_dim; dim++)
+            for (int r = 0; r < 4; r++)
+                rows[r][dim] = dim < t->value_dim ? k[(size_t)dim * TILE + i + r] : 0;
     }
 }
 
@@ -140,7 +172,6 @@ INLINE void pack_group(const struct attention_tile *t, int32_t tile, int32_t g, 
     const size_t k_row = (size_t)kv->block_size * element_size(dtype);
     const size_t v_row = (size_t)dim * element_size(dtype);
     const char *k = kv_head_data(kv, kv->k, block, t->kv_head) + offset * step;
-    const char *v = kv_head_data(kv, kv->v, block, t->kv_head) + offset * v_row;
     float *k_out = t->k_tile + g * VEC_LANES;
     float *v_out = t->v_tile + (size_t)g * VEC_LANES * (size_t)padded;
     for (int32_t i = 0; i < dim; i += 2) {
@@ -149,6 +180,11 @@ INLINE void pack_group(const struct attention_tile *t, int32_t tile, int32_t g, 
         vf_store(k_out + (size_t)(i + 1) * TILE, pair.odd);
         k += 2 * k_row;
     }
+    if (!kv->v) {
+        turn_group(t, g);
+        return;
+    }
+    const char *v = kv_head_data(kv, kv->v, block, t->kv_head) + offset * v_row;
     for (int32_t i = 0; i < VEC_LANES; i += 2) {
         for (int32_t at = 0; at < padded; at += VEC_LANES) {
             const char *from = v + (size_t)at * step;
@@ -505,7 +541,7 @@ static void attention_partition(const struct attention_tile *t, int32_t begin, i
     const int32_t last = t->num_rows - 1;
     void (*run_tile)(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high) =
         packed_tile;
-    if (t->num_rows <= BLOCK && kv->block_size % VEC_LANES == 0 && t->head_dim % 2 == 0)
+    if (kv->v && t->num_rows <= BLOCK && kv->block_size % VEC_LANES == 0 && t->head_dim % 2 == 0)
         run_tile = kv->dtype == DTYPE_BF16  ? direct_tile_bf16
                    : kv->dtype == DTYPE_F16 ? direct_tile_f16
                                             : direct_tile_f32;
