@@ -10,9 +10,38 @@
 
 struct bpe;
 
-/* `spec` is the "model" of tokenizer.json; its vocabulary is in `vocab` already, which must
- * outlive the model. `raw_bytes`: words are bytes, while the vocabulary writes them as ByteLevel's
- * characters. */
+/* One merge. Of two that have the pair in common the later counts. */
+struct bpe_merge {
+    uint64_t pair; /* ids: left << 32 | right */
+    uint32_t rank;
+    int32_t result; /* id */
+};
+
+enum { BPE_MAX_MERGES = 1 << 26 };
+
+static inline uint64_t bpe_pair(int32_t left, int32_t right)
+{
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
+/* NULL stands for none. */
+struct bpe_options {
+    bool byte_fallback, fuse_unk, ignore_merges;
+    bool
+        raw_bytes; /* words are bytes, while the vocabulary writes them as ByteLevel's characters */
+    const char *prefix, *suffix; /* of a piece that does not begin, or that ends, a word */
+    const char *unk_token;
+    size_t unk_len;
+};
+
+/* `vocab` holds the pieces already and must outlive the model. */
+bool bpe_build(const struct bpe_options *options, const struct bpe_merge *merges, size_t num_merges,
+               const struct vocab *vocab, struct bpe **out, struct status *st);
+/* Looks up the pair and the result of a merge whose rank is set; the right side begins with
+ * `prefix_len` bytes that the result lacks. Fails where the vocabulary has not all three. */
+bool bpe_merge_of(const struct vocab *vocab, const char *const side[2], const size_t len[2],
+                  size_t prefix_len, struct bpe_merge *merge, struct status *st);
+/* The same from the "model" of tokenizer.json. */
 bool bpe_load(const json_t *spec, const struct vocab *vocab, bool raw_bytes, struct bpe **out,
               struct status *st);
 void bpe_free(struct bpe *m);

@@ -1,16 +1,10 @@
-/* bpe_internal.h - the model that bpe_load.c builds and bpe.c runs. */
+/* bpe_internal.h - the model that bpe_build.c builds and bpe.c runs. */
 #ifndef INFERD_ENGINE_TEXT_BPE_INTERNAL_H
 #define INFERD_ENGINE_TEXT_BPE_INTERNAL_H
 
 #include "engine/text/bpe.h"
 
 #include <stdatomic.h>
-
-struct bpe_merge {
-    uint64_t pair; /* left << 32 | right; BPE_NO_PAIR: free */
-    uint32_t rank;
-    int32_t result;
-};
 
 #define BPE_NO_PAIR UINT64_MAX
 
@@ -35,7 +29,7 @@ struct bpe {
     char *unk_token;                 /* NULL: none */
     int32_t byte_ids[256];           /* of <0x00> .. <0xFF>; -1 */
     struct bpe_symbol bytes[256];    /* with raw_bytes */
-    struct bpe_merge *merges;        /* [num_slots], a power of two */
+    struct bpe_merge *merges;        /* [num_slots], a power of two; BPE_NO_PAIR: free */
     uint32_t num_slots;
     /* Pairs of first symbols over which some merge reaches: (last of left, first of right). */
     uint64_t *joints; /* [num_joint_slots]; BPE_NO_PAIR: free */
@@ -43,11 +37,6 @@ struct bpe {
     bool can_cut;
     _Atomic unsigned char *whole; /* [vocab->size]: 1 encodes to itself, 2 does not, 0 unknown */
 };
-
-static inline uint64_t bpe_pair(int32_t left, int32_t right)
-{
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-}
 
 static inline uint32_t bpe_slot_hash(uint64_t pair)
 {

@@ -1,18 +1,9 @@
-/* json_tokenizer.c - loads the parts of tokenizer.json and runs them in order. */
+/* json_tokenizer.c - loads the parts of tokenizer.json. */
 #include "engine/text/json_tokenizer.h"
-#include "base/alloc.h"
 #include "base/log.h"
-#include "engine/text/added_vocab.h"
-#include "engine/text/bpe.h"
-#include "engine/text/token_decoder.h"
 #include "engine/text/json_field.h"
 #include "engine/text/model_file.h"
-#include "engine/text/normalizer.h"
-#include "engine/text/post_processor.h"
-#include "engine/text/pretokenizer.h"
-#include "engine/text/tokenizer_kind.h"
-#include "engine/text/unigram.h"
-#include "engine/text/wordpiece.h"
+#include "engine/text/pipeline_tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,202 +12,8 @@ static const char FILE_NAME[] = "tokenizer.json";
 
 #define MAX_FILE_BYTES ((size_t)256 << 20)
 
-struct json_tokenizer {
-    struct tokenizer base;
-    struct added_vocab added;
-    struct normalizer *normalizer; /* NULL: none; likewise below */
-    struct pretokenizer *pretokenizer;
-    struct token_decoder *decoder;
-    struct post_processor post_processor;
-    struct bpe *bpe; /* one of the three models */
-    struct unigram *unigram;
-    struct wordpiece *wordpiece;
-};
-
-/* --- encoding ------------------------------------------------------------------------------- */
-
-/* One call's working room. */
-struct encoder {
-    const struct json_tokenizer *t;
-    struct pretokenizer_run words;
-    struct bpe_scratch bpe;
-    struct unigram_scratch unigram;
-    struct buf normalized;
-    struct token_sink *sink;
-    bool at_start; /* the part at hand begins where the user's text does */
-};
-
-static bool encode_word(void *context, const char *word, size_t len, struct status *st)
-{
-    struct encoder *e = context;
-    const struct json_tokenizer *t = e->t;
-    if (e->sink->full)
-        return false;
-    if (t->bpe)
-        return bpe_encode(t->bpe, &e->bpe, word, len, e->sink, st);
-    if (t->unigram)
-        return unigram_encode(t->unigram, &e->unigram, word, len, e->sink, st);
-    return wordpiece_encode(t->wordpiece, word, len, e->sink, st);
-}
-
-static bool normalized_part(void *context, int32_t id, const char *text, size_t start, size_t end,
-                            struct status *st)
-{
-    struct encoder *e = context;
-    if (id >= 0) {
-        token_sink_put(e->sink, id);
-        return !e->sink->full;
-    }
-    return pretokenizer_feed(&e->words, text + start, end - start, e->at_start && start == 0, st);
-}
-
-static bool raw_part(void *context, int32_t id, const char *text, size_t start, size_t end,
-                     struct status *st)
-{
-    struct encoder *e = context;
-    const struct json_tokenizer *t = e->t;
-    if (id >= 0) {
-        token_sink_put(e->sink, id);
-        return !e->sink->full;
-    }
-    e->at_start = start == 0;
-    text += start;
-    size_t len = end - start;
-    if (t->normalizer) {
-        buf_clear(&e->normalized);
-        if (!normalizer_run(t->normalizer, text, len, &e->normalized, st))
-            return false;
-        text = buf_str(&e->normalized);
-        len = e->normalized.len;
-    }
-    return len == 0 ||
-           added_vocab_cut(&t->added, &t->added.normalized, text, len, normalized_part, e, st);
-}
-
-static bool encode(const struct tokenizer *base, const char *text, size_t len,
-                   bool add_special_tokens, struct token_sink *sink, struct status *st)
-{
-    const struct json_tokenizer *t = (const struct json_tokenizer *)base;
-    struct encoder e = { .t = t, .sink = sink };
-    e.words.pretokenizer = t->pretokenizer;
-    e.words.emit = encode_word;
-    e.words.context = &e;
-    buf_init(&e.normalized, 0);
-    for (size_t i = 0; add_special_tokens && i < t->post_processor.before.len; i++)
-        token_sink_put(sink, t->post_processor.before.ids[i]);
-    /* A full sink stops everything too; the caller tells that from a failure. */
-    bool ok = added_vocab_cut(&t->added, &t->added.raw, text, len, raw_part, &e, st) || sink->full;
-    for (size_t i = 0; add_special_tokens && i < t->post_processor.behind.len; i++)
-        token_sink_put(sink, t->post_processor.behind.ids[i]);
-    pretokenizer_run_free(&e.words);
-    bpe_scratch_free(&e.bpe);
-    unigram_scratch_free(&e.unigram);
-    buf_free(&e.normalized);
-    return ok;
-}
-
-/* --- decoding ------------------------------------------------------------------------------- */
-
-struct json_stream {
-    struct decode_stream base;
-    struct token_decoder_stream *stream;
-};
-
-static struct decode_stream *open_stream(const struct tokenizer *base, bool skip_special_tokens,
-                                         bool exact)
-{
-    struct json_stream *s = xcalloc(1, sizeof *s);
-    s->base = (struct decode_stream){ base, skip_special_tokens };
-    s->stream = token_decoder_stream_open(((const struct json_tokenizer *)base)->decoder, exact);
-    return &s->base;
-}
-
-static struct decode_stream *stream_open(const struct tokenizer *base, bool skip_special_tokens)
-{
-    return open_stream(base, skip_special_tokens, false);
-}
-
-static void stream_push(struct decode_stream *base, int32_t id, struct buf *out)
-{
-    struct json_stream *s = (struct json_stream *)base;
-    const struct vocab_piece *p = vocab_piece(&base->tokenizer->vocab, id);
-    if (p && !(p->special && base->skip_special_tokens))
-        token_decoder_stream_push(s->stream, p->text, p->len, out);
-}
-
-static void stream_finish(struct decode_stream *base, struct buf *out)
-{
-    token_decoder_stream_finish(((struct json_stream *)base)->stream, out);
-}
-
-static void stream_close(struct decode_stream *base)
-{
-    token_decoder_stream_close(((struct json_stream *)base)->stream);
-    free(base);
-}
-
-static void decode(const struct tokenizer *t, const int32_t *ids, size_t count,
-                   bool skip_special_tokens, struct buf *out)
-{
-    struct decode_stream *s = open_stream(t, skip_special_tokens, true);
-    for (size_t i = 0; i < count; i++)
-        stream_push(s, ids[i], out);
-    stream_finish(s, out);
-    stream_close(s);
-}
-
-static void id_bytes(const struct tokenizer *base, int32_t id, struct buf *out)
-{
-    const struct vocab_piece *p = &base->vocab.pieces[id];
-    if (p->added)
-        buf_append(out, p->text, p->len);
-    else
-        token_decoder_piece_bytes(((const struct json_tokenizer *)base)->decoder, p->text, p->len,
-                                  out);
-}
-
-/* --- loading -------------------------------------------------------------------------------- */
-
-static void json_tokenizer_free(struct tokenizer *base)
-{
-    struct json_tokenizer *t = (struct json_tokenizer *)base;
-    bpe_free(t->bpe);
-    unigram_free(t->unigram);
-    wordpiece_free(t->wordpiece);
-    normalizer_free(t->normalizer);
-    pretokenizer_free(t->pretokenizer);
-    token_decoder_free(t->decoder);
-    post_processor_free(&t->post_processor);
-    added_vocab_free(&t->added);
-    vocab_free(&t->base.vocab);
-    free(t);
-}
-
-static const struct tokenizer_kind JSON_KIND = {
-    .name = "tokenizer.json",
-    .encode = encode,
-    .decode = decode,
-    .stream_open = stream_open,
-    .stream_push = stream_push,
-    .stream_finish = stream_finish,
-    .stream_close = stream_close,
-    .id_bytes = id_bytes,
-    .free = json_tokenizer_free,
-};
-
-static bool put_piece(struct json_tokenizer *t, json_int_t id, const char *text, size_t len,
-                      struct status *st)
-{
-    if (id < 0 || id >= TOKENIZER_MAX_ID)
-        return status_set(st, STATUS_INVALID,
-                          "the piece \"%.60s\" has the id %lld, outside 0 .. %d", text,
-                          (long long)id, TOKENIZER_MAX_ID - 1);
-    vocab_put_model(&t->base.vocab, (int32_t)id, text, len);
-    return true;
-}
-
 /* {"piece": id, ...}, or Unigram's [["piece", score], ...]. */
-static bool load_vocab(struct json_tokenizer *t, json_t *vocab, struct status *st)
+static bool load_vocab(struct pipeline_tokenizer *t, json_t *vocab, struct status *st)
 {
     const char *key;
     json_t *value;
@@ -225,8 +22,8 @@ static bool load_vocab(struct json_tokenizer *t, json_t *vocab, struct status *s
             const json_t *piece = json_array_get(json_array_get(vocab, i), 0);
             if (!json_is_string(piece))
                 return status_set(st, STATUS_INVALID, "entry %zu of the vocabulary is no piece", i);
-            if (!put_piece(t, (json_int_t)i, json_string_value(piece), json_string_length(piece),
-                           st))
+            if (!pipeline_tokenizer_put_piece(t, (json_int_t)i, json_string_value(piece),
+                                              json_string_length(piece), st))
                 return false;
         }
         t->added.model_size = (int32_t)json_array_size(vocab);
@@ -238,7 +35,7 @@ static bool load_vocab(struct json_tokenizer *t, json_t *vocab, struct status *s
     {
         if (!json_is_integer(value))
             return status_set(st, STATUS_INVALID, "the piece \"%.60s\" has no integer id", key);
-        if (!put_piece(t, json_integer_value(value), key, strlen(key), st))
+        if (!pipeline_tokenizer_put_piece(t, json_integer_value(value), key, strlen(key), st))
             return false;
     }
     t->added.model_size = (int32_t)t->base.vocab.model_ids.num_entries;
@@ -257,7 +54,7 @@ static const char *model_type(const json_t *model)
     return json_object_get(model, "continuing_subword_prefix") ? "WordPiece" : "WordLevel";
 }
 
-static bool load_model(struct json_tokenizer *t, const json_t *model, struct status *st)
+static bool load_model(struct pipeline_tokenizer *t, const json_t *model, struct status *st)
 {
     const char *type = model_type(model);
     json_t *vocab = json_object_get(model, "vocab");
@@ -287,7 +84,7 @@ static bool flag(const json_t *token, const char *name)
     return json_is_true(json_object_get(token, name));
 }
 
-static bool load_added_tokens(struct json_tokenizer *t, const json_t *list, struct status *st)
+static bool load_added_tokens(struct pipeline_tokenizer *t, const json_t *list, struct status *st)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i), *content = json_object_get(item, "content");
@@ -318,7 +115,7 @@ static bool load_added_tokens(struct json_tokenizer *t, const json_t *list, stru
 
 /* What PreTrainedTokenizerFast.__init__ adds: tokens of added_tokens_decoder that tokenizer.json
  * does not have in the same form, then named special tokens that are nowhere yet. */
-static bool add_config_tokens(struct json_tokenizer *t, const struct tokenizer_config *c,
+static bool add_config_tokens(struct pipeline_tokenizer *t, const struct tokenizer_config *c,
                               struct status *st)
 {
     for (int32_t i = 0; i < c->num_added; i++) {
@@ -352,7 +149,7 @@ static const struct {
     { "GPTNeoXTokenizer", false, false, "<|endoftext|>", "<|endoftext|>" },
 };
 
-static int32_t find_named(const struct json_tokenizer *t, const struct tokenizer_config *c,
+static int32_t find_named(const struct pipeline_tokenizer *t, const struct tokenizer_config *c,
                           enum special_role role, const char *missing)
 {
     const struct added_token *named = &c->special[role];
@@ -363,7 +160,7 @@ static int32_t find_named(const struct json_tokenizer *t, const struct tokenizer
     return vocab_find(&t->base.vocab, missing, strlen(missing));
 }
 
-static bool apply_class(struct json_tokenizer *t, const struct tokenizer_config *c,
+static bool apply_class(struct pipeline_tokenizer *t, const struct tokenizer_config *c,
                         struct status *st)
 {
     size_t k = 0, num = sizeof CLASSES / sizeof *CLASSES;
@@ -394,21 +191,7 @@ static enum tristate prefix_space_override(const struct tokenizer_config *c)
     return !c || !c->present ? UNSET : c->add_prefix_space == YES ? YES : NO;
 }
 
-static bool check_post_processor(const struct json_tokenizer *t, struct status *st)
-{
-    const struct token_list *lists[] = { &t->post_processor.before, &t->post_processor.behind };
-    for (int l = 0; l < 2; l++) {
-        for (size_t i = 0; i < lists[l]->len; i++) {
-            if (!vocab_piece(&t->base.vocab, lists[l]->ids[i]))
-                return status_set(st, STATUS_INVALID,
-                                  "the post-processor adds the id %d, which is no token",
-                                  lists[l]->ids[i]);
-        }
-    }
-    return true;
-}
-
-static bool load_parts(struct json_tokenizer *t, const json_t *root,
+static bool load_parts(struct pipeline_tokenizer *t, const json_t *root,
                        const struct tokenizer_config *c, struct status *st)
 {
     if (!normalizer_load(json_object_get(root, "normalizer"), &t->normalizer, st) ||
@@ -421,20 +204,15 @@ static bool load_parts(struct json_tokenizer *t, const json_t *root,
         return false;
     if (c && (!add_config_tokens(t, c, st) || !apply_class(t, c, st)))
         return false;
-    return check_post_processor(t, st) && added_vocab_finish(&t->added, t->normalizer, st);
+    return pipeline_tokenizer_finish(t, st);
 }
 
 static bool build(const json_t *root, const struct tokenizer_config *config, struct tokenizer **out,
                   struct status *st)
 {
-    struct json_tokenizer *t = xcalloc(1, sizeof *t);
-    t->base.kind = &JSON_KIND;
-    t->base.bos_id = t->base.eos_id = -1;
-    arena_init(&t->base.vocab.arena);
-    t->added.vocab = &t->base.vocab;
-    t->added.max_id = -1;
+    struct pipeline_tokenizer *t = pipeline_tokenizer_new();
     if (!load_parts(t, root, config, st)) {
-        json_tokenizer_free(&t->base);
+        pipeline_tokenizer_free(t);
         return false;
     }
     *out = &t->base;
