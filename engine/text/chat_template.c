@@ -12,6 +12,8 @@ enum { MAX_CONFIG_BYTES = 64 << 20 }; /* some list every added token */
 
 struct named_template {
     struct jinja_template *jinja; /* NULL: the model has none of this name */
+    char *source;                 /* [source_len] */
+    size_t source_len;
     struct chat_template_traits traits;
     bool mentions_content; /* its text does: what can be continued */
 };
@@ -27,6 +29,8 @@ void chat_template_free(struct chat_template *t)
         return;
     jinja_free(t->plain.jinja);
     jinja_free(t->tool_use.jinja);
+    free(t->plain.source);
+    free(t->tool_use.source);
     json_decref(t->special_tokens);
     free(t);
 }
@@ -38,6 +42,8 @@ static bool add_template(struct named_template *out, const char *source, size_t 
         return status_prefix(st, "chat template of %s: ", where);
     out->traits = chat_template_detect(out->jinja);
     out->mentions_content = memmem(source, len, "content", 7) != NULL;
+    out->source = xstrndup(source, len);
+    out->source_len = len;
     return true;
 }
 
@@ -246,6 +252,32 @@ bool chat_template_load(const char *model_dir, const char *override, struct chat
     else
         chat_template_free(t);
     return ok;
+}
+
+bool chat_template_from_source(const struct chat_template_source *source, const char *override,
+                               struct chat_template **out, struct status *st)
+{
+    struct chat_template *t = xcalloc(1, sizeof *t);
+    bool ok = true;
+    *out = NULL;
+    t->special_tokens = json_copy(source->special_tokens);
+    if (override)
+        ok = add_override(t, override, st);
+    else if (source->plain)
+        ok = add_template(&t->plain, source->plain, source->plain_len, source->where, st);
+    if (ok && !override && source->plain && source->tool_use)
+        ok = add_template(&t->tool_use, source->tool_use, source->tool_use_len, source->where, st);
+    if (ok && t->plain.jinja)
+        *out = t;
+    else
+        chat_template_free(t);
+    return ok;
+}
+
+const char *chat_template_text(const struct chat_template *t, size_t *len)
+{
+    *len = t->plain.source_len;
+    return t->plain.source;
 }
 
 static const struct named_template *choose(const struct chat_template *t, bool with_tools)

