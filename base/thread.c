@@ -68,10 +68,11 @@ int32_t thread_allowed_cpus(int32_t *cpus, int32_t max)
     return count;
 }
 
-bool thread_pin(int32_t cpu)
+bool thread_set_cpus(const int32_t *cpus, int32_t count)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
+    for (int32_t i = 0; i < count; i++)
+        CPU_SET((size_t)cpus[i], &set);
     return pthread_setaffinity_np(pthread_self(), sizeof set, &set) == 0;
 }

@@ -13,7 +13,12 @@ bool thread_start(pthread_t *thread, const char *name, void *(*run)(void *), voi
 /* The CPUs the scheduler lets this process use, in rising order; returns how many there are,
  * writing at most `max` of them. Affinity is honoured; a cgroup's CPU quota rounds it down. */
 int32_t thread_allowed_cpus(int32_t *cpus, int32_t max);
-/* Pins the calling thread; false where the system refuses, which costs speed only. */
-bool thread_pin(int32_t cpu);
+/* Keeps the calling thread, and those it starts, on these CPUs; false where the system refuses,
+ * which costs speed only. */
+bool thread_set_cpus(const int32_t *cpus, int32_t count);
+static inline bool thread_pin(int32_t cpu)
+{
+    return thread_set_cpus(&cpu, 1);
+}
 
 #endif

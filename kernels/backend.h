@@ -48,6 +48,9 @@ struct backend {
     /* The calling thread is the one whose ops follow; called where that thread begins. The CPU pins
      * it beside the threads of its pool. */
     void (*bind_thread)(struct device *d);
+    /* The calling thread, and those it starts, are going to fill the device's memory: they shall
+     * run where that lies. */
+    void (*bind_loader)(struct device *d);
     bool (*memory_info)(struct device *d, struct memory_info *out, struct status *st);
     /* Zeroed, 64-byte aligned. Large pieces are committed as they are touched where the system
      * works that way. */

@@ -46,6 +46,12 @@ static bool self_barrier(struct comm *c, struct status *st)
     return true;
 }
 
+static void self_abort(struct comm *c, const struct status *why)
+{
+    (void)c;
+    (void)why; /* nobody waits */
+}
+
 static void self_close(struct comm *c)
 {
     free(c);
@@ -61,6 +67,7 @@ struct comm *comm_self_open(void)
         .all_gather = self_all_gather,
         .broadcast = self_broadcast,
         .barrier = self_barrier,
+        .abort = self_abort,
         .close = self_close,
     };
     return c;

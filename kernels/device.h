@@ -14,6 +14,8 @@ struct device_options {
     int32_t num_threads; /* of the CPU's pool; 0: one per allowed CPU */
     const char *isa;     /* CPU: "auto", "scalar", "avx2", "avx512", "avx512_bf16" */
     bool pin_threads;
+    /* CPU: one of so many equal shares of the CPUs and of num_threads; num_shares 0: all. */
+    int32_t share, num_shares;
 };
 
 /* Upper bounds of everything a step may ask for; the workspace is sized by them once. */

@@ -73,7 +73,9 @@ static bool cpu_open(struct device **out, const struct device_options *options, 
     struct cpu_device *d = xcalloc(1, sizeof *d);
     d->base.backend = &backend_cpu;
     d->isa = isa;
-    if (!thread_pool_open(&d->pool, options->num_threads, options->pin_threads, st)) {
+    struct thread_pool_options pool = { options->num_threads, options->pin_threads, options->share,
+                                        options->num_shares };
+    if (!thread_pool_open(&d->pool, &pool, st)) {
         free(d);
         return false;
     }
@@ -89,6 +91,11 @@ static bool cpu_open(struct device **out, const struct device_options *options, 
 static void cpu_bind_thread(struct device *d)
 {
     thread_pool_bind_owner(cpu_device_of(d)->pool);
+}
+
+static void cpu_bind_loader(struct device *d)
+{
+    thread_pool_bind_helper(cpu_device_of(d)->pool);
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -263,6 +270,7 @@ const struct backend backend_cpu = {
     .open = cpu_open,
     .close = cpu_close,
     .bind_thread = cpu_bind_thread,
+    .bind_loader = cpu_bind_loader,
     .memory_info = cpu_memory,
     .alloc = cpu_alloc,
     .free = cpu_free,

@@ -8,17 +8,17 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/futex.h"
 #include "base/thread.h"
+#include "kernels/cpu/cpu_topology.h"
 
 #include <assert.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <string.h>
 
 enum {
     MAX_THREADS = 1024,
@@ -49,29 +49,12 @@ struct thread_pool {
     _Atomic uint32_t owner_sleeps;
     _Alignas(64) _Atomic uint32_t num_sleeping;
     _Alignas(64) int32_t size;
-    int32_t owner_cpu;      /* -1: not pinned */
+    int32_t owner_cpu;   /* -1: not pinned */
+    int32_t *share_cpus; /* [num_share_cpus]; NULL: there is one share, or no pinning */
+    int32_t num_share_cpus;
     bool oversubscribed;    /* more threads than CPUs: whoever spins keeps another from working */
     struct worker *workers; /* [size - 1] */
 };
-
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-static void futex_wait(_Atomic uint32_t *word, uint32_t expected)
-{
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
-}
-
-static void futex_wake(_Atomic uint32_t *word, int count)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
-}
 
 /* Spins until *word is zero (or is not, with `until_zero` false); false when time ran out. After a
  * while it offers the CPU to others between polls: whoever is waited for may be among them. */
@@ -150,27 +133,53 @@ static bool start_workers(struct thread_pool *p, bool pin, const int32_t *cpus, 
     return true;
 }
 
-bool thread_pool_open(struct thread_pool **out, int32_t num_threads, bool pin, struct status *st)
+/* The CPUs of the share; returns how many. */
+static int32_t choose_cpus(const struct thread_pool_options *o, int32_t cpus[MAX_THREADS])
+{
+    int32_t count = thread_allowed_cpus(cpus, MAX_THREADS);
+    if (count > MAX_THREADS)
+        count = MAX_THREADS;
+    if (o->num_shares <= 1)
+        return count;
+    cpu_topology_sort("", cpus, count);
+    return cpu_topology_share(cpus, count, o->share, o->num_shares);
+}
+
+/* How many threads are the share's; 0 where the CPUs decide. */
+static int32_t share_of_threads(const struct thread_pool_options *o)
+{
+    int64_t all = o->num_threads;
+    if (all == 0 || o->num_shares <= 1)
+        return o->num_threads;
+    int32_t threads =
+        (int32_t)(all * (o->share + 1) / o->num_shares - all * o->share / o->num_shares);
+    return threads > 0 ? threads : 1;
+}
+
+bool thread_pool_open(struct thread_pool **out, const struct thread_pool_options *o,
+                      struct status *st)
 {
     int32_t cpus[MAX_THREADS];
-    int32_t num_cpus = thread_allowed_cpus(cpus, MAX_THREADS);
     *out = NULL;
-    if (num_cpus > MAX_THREADS)
-        num_cpus = MAX_THREADS;
-    if (num_cpus < 1)
-        pin = false;
-    if (num_threads < 0 || num_threads > MAX_THREADS)
+    if (o->num_threads < 0 || o->num_threads > MAX_THREADS)
         return status_set(st, STATUS_INVALID, "number of threads %d: must be 0 (one per CPU) to %d",
-                          num_threads, MAX_THREADS);
+                          o->num_threads, MAX_THREADS);
+    int32_t num_cpus = choose_cpus(o, cpus), num_threads = share_of_threads(o);
+    bool pin = o->pin && num_cpus > 0, shared = o->num_shares > 1;
     if (num_threads == 0)
         num_threads = num_cpus < 1 ? 1 : num_cpus;
     struct thread_pool *p = aligned_alloc(64, sizeof *p);
     if (!p)
         return status_set(st, STATUS_INTERNAL, "thread pool: out of memory");
     *p = (struct thread_pool){ .size = num_threads,
-                               .owner_cpu = pin && num_threads > 1 ? cpus[0] : -1,
+                               .owner_cpu = pin && (num_threads > 1 || shared) ? cpus[0] : -1,
                                .oversubscribed = num_threads > num_cpus };
     p->workers = xcalloc((size_t)num_threads, sizeof *p->workers);
+    if (pin && shared) {
+        p->num_share_cpus = num_cpus;
+        p->share_cpus = xcalloc((size_t)num_cpus, sizeof *p->share_cpus);
+        memcpy(p->share_cpus, cpus, (size_t)num_cpus * sizeof *cpus);
+    }
     if (!start_workers(p, pin, cpus, num_cpus, st)) {
         thread_pool_close(p);
         return false;
@@ -188,6 +197,7 @@ void thread_pool_close(struct thread_pool *p)
     for (int32_t i = 1; i < p->size; i++)
         pthread_join(p->workers[i - 1].thread, NULL);
     free(p->workers);
+    free(p->share_cpus);
     free(p);
 }
 
@@ -197,6 +207,12 @@ void thread_pool_bind_owner(const struct thread_pool *p)
 {
     if (p->owner_cpu >= 0)
         (void)thread_pin(p->owner_cpu);
+}
+
+void thread_pool_bind_helper(const struct thread_pool *p)
+{
+    if (p->share_cpus)
+        (void)thread_set_cpus(p->share_cpus, p->num_share_cpus);
 }
 
 int32_t thread_pool_size(const struct thread_pool *p)

@@ -73,7 +73,7 @@ static inline struct cpu_device *fixture_open(enum cpu_isa isa, int32_t num_thre
     struct cpu_device *d = calloc(1, sizeof *d);
     assert_non_null(d);
     d->isa = isa;
-    if (!thread_pool_open(&d->pool, num_threads, false, &st))
+    if (!thread_pool_open(&d->pool, &(struct thread_pool_options){ num_threads, false, 0, 0 }, &st))
         fail_msg("%s", st.message);
     d->num_threads = thread_pool_size(d->pool);
     d->limits = *w;

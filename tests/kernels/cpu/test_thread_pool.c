@@ -60,7 +60,8 @@ static struct thread_pool *open_pool(int32_t num_threads, bool pin)
 {
     struct thread_pool *p = NULL;
     struct status st = { 0 };
-    if (!thread_pool_open(&p, num_threads, pin, &st))
+    struct thread_pool_options options = { .num_threads = num_threads, .pin = pin };
+    if (!thread_pool_open(&p, &options, &st))
         fail_msg("%s", st.message);
     assert_non_null(p);
     return p;
@@ -94,10 +95,11 @@ static void test_refuses_absurd_sizes(void **state)
     (void)state;
     struct thread_pool *p = NULL;
     struct status st = { 0 };
-    assert_false(thread_pool_open(&p, -1, false, &st));
+    assert_false(thread_pool_open(&p, &(struct thread_pool_options){ .num_threads = -1 }, &st));
     assert_int_equal(st.code, STATUS_INVALID);
     assert_null(p);
-    assert_false(thread_pool_open(&p, 1 << 20, false, &st));
+    assert_false(
+        thread_pool_open(&p, &(struct thread_pool_options){ .num_threads = 1 << 20 }, &st));
     assert_non_null(strstr(st.message, "1048576"));
     thread_pool_close(NULL);
 }
@@ -216,6 +218,38 @@ static void empty_task(void *arg, int32_t task, int32_t thread)
     (void)thread;
 }
 
+/* Threads are divided, none goes without, and a helper may use the share's CPUs only. */
+static void test_shares(void **state)
+{
+    (void)state;
+    static const int32_t wanted[] = { 7, 2, 1 },
+                         sizes[3][3] = { { 2, 2, 3 }, { 1, 1, 1 }, { 1, 1, 1 } };
+    int32_t all = thread_allowed_cpus(NULL, 0);
+    for (int i = 0; i < 3; i++)
+        for (int32_t share = 0; share < 3; share++) {
+            struct thread_pool_options o = { wanted[i], true, share, 3 };
+            struct thread_pool *p;
+            struct status st;
+            assert_true(thread_pool_open(&p, &o, &st));
+            assert_int_equal(thread_pool_size(p), sizes[i][share]);
+            run_and_check(p, 100);
+            thread_pool_close(p);
+        }
+    int32_t total = 0, before[1024], num_before = thread_allowed_cpus(before, 1024);
+    for (int32_t share = 0; share < 2; share++) {
+        struct thread_pool_options o = { 0, true, share, 2 };
+        struct thread_pool *p;
+        struct status st;
+        assert_true(thread_pool_open(&p, &o, &st));
+        total += thread_pool_size(p);
+        thread_pool_bind_helper(p);
+        assert_int_equal(thread_allowed_cpus(NULL, 0), thread_pool_size(p));
+        assert_true(thread_set_cpus(before, num_before));
+        thread_pool_close(p);
+    }
+    assert_int_equal(total, all < 2 ? 2 : all);
+}
+
 static void test_prints_latency(void **state)
 {
     (void)state;
@@ -240,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_owner_waits_for_slow_tasks),
         cmocka_unit_test(test_a_job_wakes_the_sleepers),
         cmocka_unit_test(test_binds_the_owner),
+        cmocka_unit_test(test_shares),
         cmocka_unit_test(test_prints_latency),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
