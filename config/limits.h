@@ -78,6 +78,9 @@ enum {
     LIMIT_NUM_HEADS = 1024,
     LIMIT_HEAD_DIM = 1024,
     LIMIT_VOCAB_SIZE = 1 << 22,
+    /* Groups of layers in the KV cache (engine/model/kv_cache_spec.h): each has block tables of its
+     * own, which cost memory and time per sequence; the models known come out with 2 to 13. */
+    LIMIT_KV_CACHE_GROUPS = 16,
     /* Positions must stay exact as float32, in which rotary angles are computed: 2^24. */
     LIMIT_MODEL_LEN = 1 << 24,
 };

@@ -29,6 +29,7 @@ struct engine_info {
     const char *device;       /* description of the device */
     const char *dtype;        /* of the weights: "bfloat16" */
     int32_t max_model_len, vocab_size, block_size, num_blocks, max_logprobs;
+    int32_t num_kv_cache_groups; /* block tables of a sequence */
     int64_t num_parameters;
     int64_t decode_weight_bytes; /* of weights that a decode step reads, whatever its batch size */
     const struct tokenizer *tokenizer;

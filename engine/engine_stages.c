@@ -156,6 +156,7 @@ static bool plan_up(void *context, struct status *st)
         .max_num_seqs = (int32_t)c->max_num_seqs,
         .max_num_batched_tokens = (int32_t)c->max_num_batched_tokens,
         .max_logprobs = (int32_t)c->max_logprobs,
+        .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .kv_cache_dtype = kv_dtype,
     };
     const struct memory_plan *p = &e->plan;
@@ -165,6 +166,7 @@ static bool plan_up(void *context, struct status *st)
     e->info.max_model_len = p->max_model_len;
     e->info.block_size = p->block_size;
     e->info.num_blocks = p->num_blocks;
+    e->info.num_kv_cache_groups = p->kv_spec.num_groups;
     e->info.max_logprobs = (int32_t)c->max_logprobs;
     log_info("memory plan: weights %zu, activations %zu, workspace %zu, batch %zu, KV cache %zu "
              "bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens at once",
@@ -268,10 +270,13 @@ static bool thread_up(void *context, struct status *st)
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .block_size = e->plan.block_size,
         .num_blocks = e->plan.num_blocks,
+        .num_kv_groups = e->plan.kv_spec.num_groups,
         .max_waiting = (int32_t)c->max_num_queued_reqs,
         .max_logprobs = e->info.max_logprobs,
         .enable_prefix_caching = c->enable_prefix_caching,
     };
+    memcpy(e->scheduler_config.sliding_window, e->plan.kv_spec.sliding_window,
+           sizeof e->scheduler_config.sliding_window);
     rng_system(&e->scheduler_config.hash_key, sizeof e->scheduler_config.hash_key);
     char name[256];
     metrics_model_name(c, name, sizeof name);

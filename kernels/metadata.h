@@ -15,7 +15,9 @@ struct attn_metadata {
     int32_t max_query_len, max_seq_len;
     const int32_t *query_start_loc; /* [num_seqs + 1] */
     const int32_t *seq_lens;        /* [num_seqs] computed before plus this step's queries */
-    const int32_t *block_tables;    /* [num_seqs, block_table_stride] physical block ids */
+    /* [num_seqs, block_table_stride] physical block ids. In a layer with a sliding window, entries
+     * of blocks that no query of the step can see may be anything, and are not read. */
+    const int32_t *block_tables;
     int32_t block_table_stride;
     const int32_t
         *slot_mapping; /* [num_tokens] block id * block_size + offset; -1: write nothing */

@@ -106,6 +106,7 @@ struct kv_layer {
     void *k, *v;
     enum dtype dtype;
     int32_t num_blocks, block_size, num_kv_heads, head_dim;
+    int32_t group; /* layers of one group have one attn_metadata, with its tables and slots */
 };
 
 #endif

@@ -78,10 +78,31 @@ static int32_t head_start(const struct bench *b, int32_t batch_size)
     return (int32_t)(2 + (room < 1 ? prompts : (prompts + room - 1) / room));
 }
 
+/* How many block tables a sequence of this model has: from the stages that load nothing, with more
+ * blocks than can be refused. */
+static bool count_kv_cache_groups(const struct bench *b, int64_t blocks, int32_t *num_groups,
+                                  struct status *st)
+{
+    struct config config = b->config;
+    struct startup stages;
+    config.num_gpu_blocks_override = blocks * LIMIT_KV_CACHE_GROUPS;
+    struct engine *e = engine_new(&config);
+    startup_init(&stages);
+    startup_add(&stages, engine_stages, num_engine_plan_stages, e);
+    bool ok = startup_up(&stages, st);
+    if (ok) {
+        *num_groups = engine_info(e)->num_kv_cache_groups;
+        startup_down(&stages);
+    }
+    engine_free(e);
+    return ok;
+}
+
 /* A cache just large enough, so that the figures do not depend on how much memory happens to be
  * free, and no longer sequences than the measurements have. What the user sets stays. */
-static void size_cache(struct bench *b)
+static bool size_cache(struct bench *b, struct status *st)
 {
+    int32_t num_groups = 1;
     struct config *c = &b->config;
     int64_t longest = max_of(b->input_lens, b->num_input_lens) + 1, blocks = 0;
     for (int32_t i = 0; i < b->num_batch_sizes; i++) {
@@ -95,9 +116,15 @@ static void size_cache(struct bench *b)
         c->max_model_len = longest;
     int64_t one_request = (c->max_model_len + c->block_size - 1) / c->block_size + 1;
     blocks = one_request > blocks ? one_request : blocks;
-    if (c->num_gpu_blocks_override == 0 && c->kv_cache_memory_bytes == 0)
-        c->num_gpu_blocks_override = blocks < INT32_MAX ? blocks : INT32_MAX;
     c->log_stats = false; /* its lines would mix with the table */
+    if (c->num_gpu_blocks_override > 0 || c->kv_cache_memory_bytes > 0)
+        return true;
+    blocks =
+        blocks < INT32_MAX / LIMIT_KV_CACHE_GROUPS ? blocks : INT32_MAX / LIMIT_KV_CACHE_GROUPS;
+    if (!count_kv_cache_groups(b, blocks, &num_groups, st))
+        return false;
+    c->num_gpu_blocks_override = blocks * num_groups;
+    return true;
 }
 
 static bool plan_measurements(struct bench *b, struct status *st)
@@ -115,8 +142,7 @@ static bool plan_measurements(struct bench *b, struct status *st)
         return status_set(st, STATUS_INVALID,
                           "--bench-batch-size: %d is more than --max-num-seqs %" PRId64,
                           max_of(b->batch_sizes, b->num_batch_sizes), c->max_num_seqs);
-    size_cache(b);
-    return true;
+    return size_cache(b, st);
 }
 
 /* --- requests ------------------------------------------------------------------------------------

@@ -58,13 +58,14 @@ static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *b
 {
     struct carver c = { base, 0 };
     size_t seqs = (size_t)l->max_num_seqs, tokens = (size_t)l->max_num_tokens;
+    size_t groups = (size_t)l->num_kv_groups;
     b->block_table_stride = blocks_per_seq(l);
     b->input_ids = carve(&c, tokens, sizeof(int32_t));
     b->positions = carve(&c, tokens, sizeof(int32_t));
-    b->slot_mapping = carve(&c, tokens, sizeof(int32_t));
+    b->slot_mapping = carve(&c, groups * tokens, sizeof(int32_t));
     b->query_start_loc = carve(&c, seqs + 1, sizeof(int32_t));
     b->seq_lens = carve(&c, seqs, sizeof(int32_t));
-    b->block_tables = carve(&c, seqs * (size_t)b->block_table_stride, sizeof(int32_t));
+    b->block_tables = carve(&c, groups * seqs * (size_t)b->block_table_stride, sizeof(int32_t));
     b->sample_rows = carve(&c, seqs, sizeof(int32_t));
     b->sample_seq = carve(&c, seqs, sizeof(int32_t));
     carve_sampling(&c, &b->sampling, seqs);
@@ -186,17 +187,38 @@ static void fill_prompt_rows(struct batch *b, int32_t seq, const struct step_seq
     }
 }
 
-static void fill_seq(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
+static int32_t *block_table(const struct batch *b, int32_t group, int32_t seq)
 {
-    int32_t block_size = b->limits.block_size;
-    memcpy(b->block_tables + (size_t)seq * (size_t)b->block_table_stride, q->block_table,
-           (size_t)q->num_blocks * sizeof(int32_t));
+    size_t row = (size_t)group * (size_t)b->limits.max_num_seqs + (size_t)seq;
+    return b->block_tables + row * (size_t)b->block_table_stride;
+}
+
+/* One group's table of the sequence, from the first block that it has, and where its new tokens go.
+ * What stands before that block in the staging is old; no kernel reads it. */
+static void fill_group(struct batch *b, int32_t group, int32_t seq, const struct step_seq *q,
+                       const int32_t *table, int32_t row)
+{
+    const int32_t block_size = b->limits.block_size, first = q->first_blocks[group];
+    int32_t *slots = b->slot_mapping + (size_t)group * (size_t)b->limits.max_num_tokens + row;
+    memcpy(block_table(b, group, seq) + first, table + first,
+           (size_t)(q->num_blocks - first) * sizeof(int32_t));
+    for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
+        int32_t position = q->num_computed_tokens + i;
+        assert(table[position / block_size] >= 0);
+        slots[i] = table[position / block_size] * block_size + position % block_size;
+    }
+}
+
+static void fill_seq(struct batch *b, int32_t seq, const struct step *step, int32_t row)
+{
+    const struct step_seq *q = &step->seqs[seq];
+    for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
+        fill_group(b, g, seq, q, q->block_tables + (size_t)g * (size_t)step->block_table_stride,
+                   row);
     for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
         int32_t position = q->num_computed_tokens + i;
         b->input_ids[row + i] = q->request->token_ids[position];
         b->positions[row + i] = position;
-        b->slot_mapping[row + i] =
-            q->block_table[position / block_size] * block_size + position % block_size;
     }
     b->seq_lens[seq] = q->num_computed_tokens + q->num_scheduled_tokens;
     b->query_start_loc[seq + 1] = row + q->num_scheduled_tokens;
@@ -205,37 +227,49 @@ static void fill_seq(struct batch *b, int32_t seq, const struct step_seq *q, int
         fill_sample_row(b, seq, q, row + q->num_scheduled_tokens - 1);
 }
 
+/* What the ops are told of the step: the same for all groups but for the tables and slots. */
+static void describe_step(struct batch *b, const struct step *step, int32_t max_query_len,
+                          int32_t max_seq_len)
+{
+    for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
+        b->attn[g] = (struct attn_metadata){
+            .num_seqs = step->num_seqs,
+            .num_tokens = b->query_start_loc[step->num_seqs],
+            .max_query_len = max_query_len,
+            .max_seq_len = max_seq_len,
+            .query_start_loc = on_device(b, b->query_start_loc),
+            .seq_lens = on_device(b, b->seq_lens),
+            .block_tables = on_device(b, block_table(b, g, 0)),
+            .block_table_stride = b->block_table_stride,
+            .slot_mapping =
+                on_device(b, b->slot_mapping + (size_t)g * (size_t)b->limits.max_num_tokens),
+        };
+    b->forward = (struct forward_batch){ .num_tokens = b->query_start_loc[step->num_seqs],
+                                         .input_ids = on_device(b, b->input_ids),
+                                         .positions = on_device(b, b->positions),
+                                         .attn = b->attn };
+}
+
 void batch_fill(struct batch *b, const struct step *step)
 {
-    struct attn_metadata *attn = &b->forward.attn;
+    int32_t row = 0, max_query_len = 0, max_seq_len = 0;
     assert(step->num_seqs <= b->limits.max_num_seqs);
     assert(step->num_tokens <= b->limits.max_num_tokens);
     b->num_sample_rows = b->num_prompt_rows = 0;
     b->any_logprobs = false;
     b->sampling.bias_start[0] = 0;
     b->query_start_loc[0] = 0;
-    attn->max_query_len = attn->max_seq_len = 0;
-    int32_t row = 0;
     for (int32_t i = 0; i < step->num_seqs; i++) {
         const struct step_seq *q = &step->seqs[i];
         assert(q->num_blocks <= b->block_table_stride);
-        fill_seq(b, i, q, row);
+        fill_seq(b, i, step, row);
         row += q->num_scheduled_tokens;
-        if (q->num_scheduled_tokens > attn->max_query_len)
-            attn->max_query_len = q->num_scheduled_tokens;
-        if (b->seq_lens[i] > attn->max_seq_len)
-            attn->max_seq_len = b->seq_lens[i];
+        if (q->num_scheduled_tokens > max_query_len)
+            max_query_len = q->num_scheduled_tokens;
+        if (b->seq_lens[i] > max_seq_len)
+            max_seq_len = b->seq_lens[i];
     }
-    attn->num_seqs = step->num_seqs;
-    attn->num_tokens = row;
-    attn->query_start_loc = on_device(b, b->query_start_loc);
-    attn->seq_lens = on_device(b, b->seq_lens);
-    attn->block_tables = on_device(b, b->block_tables);
-    attn->block_table_stride = b->block_table_stride;
-    attn->slot_mapping = on_device(b, b->slot_mapping);
-    b->forward.num_tokens = row;
-    b->forward.input_ids = on_device(b, b->input_ids);
-    b->forward.positions = on_device(b, b->positions);
+    describe_step(b, step, max_query_len, max_seq_len);
 }
 
 void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,

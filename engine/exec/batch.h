@@ -15,17 +15,21 @@ enum { MAX_BIAS_PER_SEQ = 1024 + 256 + MAX_EOS_IDS };
 
 struct batch_limits {
     int32_t max_num_seqs, max_num_tokens, max_model_len, block_size, max_logprobs;
+    int32_t num_kv_groups; /* of the KV cache; at least 1 */
 };
 
 struct batch {
     struct batch_limits limits;
-    struct forward_batch forward; /* device addresses */
+    struct forward_batch forward;                     /* device addresses */
+    struct attn_metadata attn[LIMIT_KV_CACHE_GROUPS]; /* what `forward` points at */
 
     /* --- staging --- */
-    int32_t *input_ids, *positions, *slot_mapping; /* [max_num_tokens] */
-    int32_t *query_start_loc;                      /* [max_num_seqs + 1] */
-    int32_t *seq_lens;                             /* [max_num_seqs] */
-    int32_t *block_tables;                         /* [max_num_seqs, block_table_stride] */
+    int32_t *input_ids, *positions; /* [max_num_tokens] */
+    int32_t *slot_mapping;          /* [num_kv_groups, max_num_tokens] */
+    int32_t *query_start_loc;       /* [max_num_seqs + 1] */
+    int32_t *seq_lens;              /* [max_num_seqs] */
+    /* [num_kv_groups, max_num_seqs, block_table_stride] */
+    int32_t *block_tables;
     int32_t block_table_stride;
 
     /* --- rows that sample; row r belongs to step sequence sample_seq[r] --- */

@@ -29,8 +29,12 @@ static void set_limits(const struct model *m, const struct memory_plan_options *
     p->decoder_limits.max_num_tokens = o->max_num_batched_tokens;
     p->decoder_limits.max_logits_rows =
         o->max_num_seqs < MAX_LOGITS_ROWS ? o->max_num_seqs : MAX_LOGITS_ROWS;
-    p->batch_limits = (struct batch_limits){ o->max_num_seqs, o->max_num_batched_tokens,
-                                             p->max_model_len, o->block_size, o->max_logprobs };
+    p->batch_limits = (struct batch_limits){ .max_num_seqs = o->max_num_seqs,
+                                             .max_num_tokens = o->max_num_batched_tokens,
+                                             .max_model_len = p->max_model_len,
+                                             .block_size = o->block_size,
+                                             .max_logprobs = o->max_logprobs,
+                                             .num_kv_groups = p->kv_spec.num_groups };
     memset(&p->workspace, 0, sizeof p->workspace);
     decoder_workspace(&m->desc, &p->decoder_limits, &p->workspace);
     p->workspace.max_num_seqs = o->max_num_seqs;
@@ -43,9 +47,10 @@ static size_t fixed_bytes(const struct memory_plan *p)
     return p->weights_bytes + p->activation_bytes + p->workspace_bytes + p->batch_bytes;
 }
 
-static int64_t blocks_of_len(const struct memory_plan *p, int64_t len)
+/* The most blocks, over all groups, that one request of max_model_len holds at a time. */
+static int64_t blocks_of_request(const struct memory_plan *p)
 {
-    return (len + p->block_size - 1) / p->block_size;
+    return kv_cache_groups_blocks(&p->kv_groups, p->max_model_len);
 }
 
 /* Blocks by the budget; never more than max_num_seqs full-length sequences can use, since a small
@@ -59,7 +64,7 @@ static int64_t count_blocks(const struct memory_plan_options *o, const struct me
         *available_for_kv = (size_t)o->kv_cache_memory_bytes;
     int64_t blocks = (int64_t)(*available_for_kv / p->block_bytes);
     if (o->kv_cache_memory_bytes == 0) {
-        int64_t useful = blocks_of_len(p, p->max_model_len) * o->max_num_seqs;
+        int64_t useful = blocks_of_request(p) * o->max_num_seqs;
         blocks = blocks < useful ? blocks : useful;
     }
     if (o->num_blocks_override > 0)
@@ -71,15 +76,19 @@ static int64_t count_blocks(const struct memory_plan_options *o, const struct me
 static bool refuse(const struct memory_plan *p, int64_t blocks, size_t available_for_kv,
                    struct status *st)
 {
-    size_t needed = (size_t)blocks_of_len(p, p->max_model_len) * p->block_bytes;
-    int64_t fits = blocks * p->block_size;
+    size_t needed = (size_t)blocks_of_request(p) * p->block_bytes;
+    int32_t fits = kv_cache_groups_longest(&p->kv_groups, blocks, p->max_model_len);
+    bool slides = p->kv_groups.sliding_window[p->kv_groups.num_groups - 1] > 0;
     if (fits > 0)
         return status_set(st, STATUS_INVALID,
                           "the KV cache of one request of max_model_len %d needs %zu bytes, and "
-                          "%zu are available for it; the longest length that fits is %" PRId64
-                          ": lower --max-model-len to it, or raise --gpu-memory-utilization or "
+                          "%zu are available for it; the longest length that fits is %d: lower "
+                          "--max-model-len to it%s, or raise --gpu-memory-utilization or "
                           "--kv-cache-memory-bytes",
-                          p->max_model_len, needed, available_for_kv, fits);
+                          p->max_model_len, needed, available_for_kv, fits,
+                          slides ? ", or lower --max-num-batched-tokens (layers with a sliding "
+                                   "window keep it and one step's tokens)"
+                                 : "");
     return status_set(st, STATUS_INVALID,
                       "weights, activations and workspace take %zu bytes, the KV cache of one "
                       "request of max_model_len %d needs %zu more, and %zu are available in all; "
@@ -96,20 +105,25 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
         !weights_plan(m, d, &p->weights_bytes, st))
         return false;
+    p->kv_spec = kv_cache_spec_make(&m->desc, o->kv_cache_dtype);
+    kv_cache_spec_group(&p->kv_spec, &m->desc, p->max_model_len, o->block_size);
+    p->kv_groups =
+        kv_cache_groups_make(p->kv_spec.sliding_window, p->kv_spec.num_groups, o->block_size,
+                             o->max_num_batched_tokens, o->long_prefill_token_threshold);
+    p->block_bytes = kv_cache_block_bytes(&p->kv_spec, o->block_size);
     set_limits(m, o, p);
     p->activation_bytes = decoder_activation_bytes(&m->desc, &p->decoder_limits);
     p->workspace_bytes = d->backend->workspace_bytes(d, &p->workspace);
     p->batch_bytes = batch_bytes(&p->batch_limits);
-    p->kv_spec = kv_cache_spec_make(&m->desc, o->kv_cache_dtype);
-    p->block_bytes = kv_cache_block_bytes(&p->kv_spec, o->block_size);
     size_t available_for_kv;
     int64_t blocks = count_blocks(o, p, &available_for_kv);
-    if (blocks < blocks_of_len(p, p->max_model_len))
+    if (blocks < blocks_of_request(p))
         return refuse(p, blocks, available_for_kv, st);
     p->num_blocks = (int32_t)blocks;
     p->kv_cache_bytes = (size_t)blocks * p->block_bytes;
-    p->kv_cache_tokens = blocks * p->block_size;
-    p->max_concurrency = (double)blocks / (double)blocks_of_len(p, p->max_model_len);
+    int64_t full_len = kv_cache_groups_table_len(&p->kv_groups, p->max_model_len);
+    p->kv_cache_tokens = blocks * full_len * p->block_size / blocks_of_request(p);
+    p->max_concurrency = (double)blocks / (double)blocks_of_request(p);
     return true;
 }
 
@@ -125,10 +139,11 @@ static void describe_json(const struct memory_plan *p, const struct plan_row *ro
     for (size_t i = 0; i < num_rows; i++)
         buf_printf(out, "\"%s\": %zu, ", rows[i].key, rows[i].bytes);
     buf_printf(out,
-               "\"block_size\": %d, \"num_blocks\": %d, \"kv_cache_tokens\": %" PRId64
+               "\"block_size\": %d, \"num_blocks\": %d, \"num_kv_cache_groups\": %d, "
+               "\"kv_cache_tokens\": %" PRId64
                ", \"max_model_len\": %d, \"max_concurrency\": %.4f}\n",
-               p->block_size, p->num_blocks, p->kv_cache_tokens, p->max_model_len,
-               p->max_concurrency);
+               p->block_size, p->num_blocks, p->kv_spec.num_groups, p->kv_cache_tokens,
+               p->max_model_len, p->max_concurrency);
 }
 
 void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *out)
@@ -153,6 +168,7 @@ void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *ou
         buf_printf(out, "%-18s %16zu bytes  %10.2f MiB\n", rows[i].label, rows[i].bytes,
                    (double)rows[i].bytes / (1 << 20));
     buf_printf(out, "%-18s %16d of %d tokens\n", "KV blocks", p->num_blocks, p->block_size);
+    buf_printf(out, "%-18s %16d\n", "KV groups", p->kv_spec.num_groups);
     buf_printf(out, "%-18s %16" PRId64 "\n", "KV tokens", p->kv_cache_tokens);
     buf_printf(out, "%-18s %16d tokens\n", "max model len", p->max_model_len);
     buf_printf(out, "%-18s %16.2f full-length requests at once\n", "max concurrency",

@@ -10,6 +10,7 @@
 #include "engine/exec/batch.h"
 #include "engine/model/decoder.h"
 #include "engine/model/kv_cache_spec.h"
+#include "engine/sched/kv_cache_groups.h"
 
 struct memory_plan_options {
     double memory_utilization;
@@ -18,6 +19,7 @@ struct memory_plan_options {
     int32_t max_model_len;         /* 0: the model's */
     int32_t block_size;
     int32_t max_num_seqs, max_num_batched_tokens, max_logprobs;
+    int32_t long_prefill_token_threshold; /* 0: none */
     enum dtype kv_cache_dtype;
 };
 
@@ -28,12 +30,13 @@ struct memory_plan {
     size_t workspace_bytes;  /* the device's scratch */
     size_t batch_bytes;      /* staging of a step's inputs and outputs */
     size_t kv_cache_bytes;   /* num_blocks * block_bytes */
-    size_t block_bytes;      /* all layers, K and V */
+    size_t block_bytes;      /* the layers of a group, K and V */
     int32_t num_blocks, block_size;
-    int64_t kv_cache_tokens;
+    int64_t kv_cache_tokens; /* of full-length requests */
     int32_t max_model_len;
-    double max_concurrency; /* full-length requests that fit at once */
+    double max_concurrency; /* full-length requests that fit at once, at their largest */
     struct kv_cache_spec kv_spec;
+    struct kv_cache_groups kv_groups;
     struct decoder_limits decoder_limits;
     struct batch_limits batch_limits;
     struct workspace_desc workspace;

@@ -60,16 +60,17 @@ void worker_unload_weights(struct worker *w)
     w->weights = NULL;
 }
 
-/* One block: per layer all K blocks, then all V blocks, where there are any. */
+/* One block: for each place in a group all K blocks, then all V blocks, where there are any. Layers
+ * of different groups share a place: no block is two groups' at a time. */
 static void cut_kv_layers(struct worker *w, const struct memory_plan *plan)
 {
     const struct kv_cache_spec *spec = &plan->kv_spec;
     size_t num_blocks = (size_t)plan->num_blocks;
     size_t k_bytes = num_blocks * kv_cache_k_block_bytes(spec, plan->block_size);
     size_t v_bytes = num_blocks * kv_cache_v_block_bytes(spec, plan->block_size);
-    char *at = w->kv_memory.data;
     w->kv_layers = xcalloc((size_t)spec->num_layers, sizeof *w->kv_layers);
     for (int32_t i = 0; i < spec->num_layers; i++) {
+        char *at = (char *)w->kv_memory.data + (size_t)spec->place[i] * (k_bytes + v_bytes);
         w->kv_layers[i] = (struct kv_layer){
             .k = at,
             .v = v_bytes > 0 ? at + k_bytes : NULL,
@@ -78,8 +79,8 @@ static void cut_kv_layers(struct worker *w, const struct memory_plan *plan)
             .block_size = plan->block_size,
             .num_kv_heads = spec->num_kv_heads,
             .head_dim = spec->k_head_dim,
+            .group = spec->group[i],
         };
-        at += k_bytes + v_bytes;
     }
 }
 

@@ -296,6 +296,7 @@ static void attention_block(struct decoder *dec, int32_t layer, struct tensor *o
     struct tensor k = tensor_columns(&qkv, q_size, kv_size);
     struct tensor v = tensor_columns(&qkv, q_size + kv_size, kv_size);
     struct attention_params params = dec->attention;
+    attn += dec->kv[layer].group;
     if (dec->desc->layers[layer].sliding)
         params.sliding_window = dec->desc->sliding_window;
     params.sinks = w->sinks;
@@ -449,7 +450,7 @@ void decoder_forward(struct decoder *dec, const struct forward_batch *batch)
     if (sliding_cos_sin.cols > 0)
         ops->rotary_cos_sin(d, &sliding_cos_sin, batch->positions, &w->sliding_rope);
     for (int32_t layer = 0; layer < dec->desc->num_hidden_layers; layer++) {
-        run_layer(dec, layer, &residual, &hidden, pending, &batch->attn);
+        run_layer(dec, layer, &residual, &hidden, pending, batch->attn);
         pending = &hidden;
     }
     ops->norm(d, &hidden, &residual, &hidden, &w->final_norm);

@@ -16,9 +16,9 @@ struct decoder_limits {
 /* One step's input, device addresses. */
 struct forward_batch {
     int32_t num_tokens;
-    const int32_t *input_ids; /* [num_tokens] */
-    const int32_t *positions; /* [num_tokens] */
-    struct attn_metadata attn;
+    const int32_t *input_ids;         /* [num_tokens] */
+    const int32_t *positions;         /* [num_tokens] */
+    const struct attn_metadata *attn; /* host array, by kv_layer.group */
 };
 
 struct decoder;

@@ -35,4 +35,12 @@ static inline struct hash128 block_hash_chain(struct hash_key key, struct hash12
     return hash_sip128(key, data, 2 * sizeof data[0] + tokens_bytes);
 }
 
+/* The identity of what a group of layers keeps of that block. Another number in the low word also
+ * sends the groups of one block to different places of an index. */
+static inline struct hash128 block_hash_of_group(struct hash128 block, int32_t group)
+{
+    block.low += (uint64_t)group * 0x9e3779b97f4a7c15u;
+    return block;
+}
+
 #endif

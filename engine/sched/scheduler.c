@@ -26,7 +26,8 @@ struct scheduler {
     int32_t sweep_next; /* slab index at which the next sweep of waiting sequences begins */
     /* The first in line that found too few blocks, and how many were available then: it is not
      * looked up again before there are more. */
-    int32_t stuck, stuck_available;
+    int32_t stuck;
+    int64_t stuck_available;
     uint64_t now_ns; /* of the latest call */
     struct scheduler_stats totals;
 };
@@ -34,9 +35,16 @@ struct scheduler {
 /* What is left to hand out while a step is being filled. */
 struct plan {
     int32_t budget;   /* tokens */
-    int32_t promised; /* free blocks that running prompts still need for their known tokens */
+    int64_t promised; /* free blocks that running prompts still need for their known tokens */
     bool preempted;
 };
+
+static struct kv_cache_groups groups_of(const struct scheduler_config *config)
+{
+    return kv_cache_groups_make(config->sliding_window, config->num_kv_groups, config->block_size,
+                                config->max_num_batched_tokens,
+                                config->long_prefill_token_threshold);
+}
 
 struct scheduler *scheduler_new(const struct scheduler_config *config)
 {
@@ -45,7 +53,7 @@ struct scheduler *scheduler_new(const struct scheduler_config *config)
     struct scheduler *s = xcalloc(1, sizeof *s);
     s->config = *config;
     s->kv = kv_cache_manager_new(
-        &(struct kv_cache_config){ .block_size = config->block_size,
+        &(struct kv_cache_config){ .groups = groups_of(config),
                                    .num_blocks = config->num_blocks,
                                    .max_num_seqs = config->max_num_seqs,
                                    .max_model_len = config->max_model_len,
@@ -101,12 +109,15 @@ bool scheduler_fits(const struct scheduler_config *config, int32_t num_prompt_to
     }
     /* The last token is never computed, only returned. */
     int64_t num_computed = max_tokens > 0 ? num_tokens - 1 : num_tokens;
-    int64_t capacity = (int64_t)config->num_blocks * config->block_size;
-    if (num_computed > capacity) {
+    struct kv_cache_groups groups = groups_of(config);
+    if (kv_cache_groups_blocks(&groups, (int32_t)num_computed) > config->num_blocks) {
+        int32_t longest =
+            kv_cache_groups_longest(&groups, config->num_blocks, config->max_model_len);
         status_set(st, STATUS_INVALID,
-                   "the KV cache holds %lld tokens, and %lld were requested (%d in the prompt, %d "
+                   "the KV cache holds %d tokens of one sequence, and %lld were requested (%d in "
+                   "the prompt, %d "
                    "in the completion): shorten the prompt or lower max_tokens",
-                   (long long)capacity, (long long)num_tokens, num_prompt_tokens, max_tokens);
+                   longest, (long long)num_tokens, num_prompt_tokens, max_tokens);
         return status_detail(st, "prompt", "context_length_exceeded");
     }
     return true;
@@ -240,14 +251,15 @@ static void add_to_step(struct scheduler *s, struct step *step, struct plan *pla
     int32_t num_after = seq->num_computed_tokens + num_scheduled;
     assert(num_scheduled > 0 && num_scheduled <= plan->budget && num_after <= seq->num_tokens);
     plan->budget -= num_scheduled;
-    plan->promised += kv_cache_manager_blocks_for(s->kv, seq->num_tokens) - seq->num_blocks;
+    plan->promised += kv_cache_manager_missing(s->kv, seq);
     s->planned[step->num_seqs] = index;
     step->seqs[step->num_seqs++] =
         (struct step_seq){ .request = seq->request,
                            .num_tokens = seq->num_tokens,
                            .num_computed_tokens = seq->num_computed_tokens,
                            .num_scheduled_tokens = num_scheduled,
-                           .block_table = kv_cache_manager_table(s->kv, seq),
+                           .block_tables = kv_cache_manager_tables(s->kv, seq),
+                           .first_blocks = kv_cache_manager_firsts(s->kv, seq),
                            .num_blocks = seq->num_blocks,
                            .sample = num_after == seq->num_tokens };
     step->num_tokens += num_scheduled;
@@ -309,13 +321,11 @@ static void schedule_waiting(struct scheduler *s, struct step *step, struct plan
         if (finish_if_unwanted(s, index))
             continue;
         struct sequence *seq = &s->slab.slots[index];
-        int32_t available = kv_cache_manager_num_free(s->kv) - plan->promised;
+        int64_t available = kv_cache_manager_num_free(s->kv) - plan->promised;
         if (index == s->stuck && available <= s->stuck_available)
             return;
         struct kv_cache_hit hit = kv_cache_manager_lookup(s->kv, seq);
-        int32_t num_new = kv_cache_manager_blocks_for(s->kv, seq->num_tokens) -
-                          kv_cache_manager_blocks_for(s->kv, hit.num_tokens);
-        if (num_new + hit.num_free > available) {
+        if (hit.num_missing + hit.num_free > available) {
             s->stuck = index;
             s->stuck_available = available;
             return;
@@ -332,6 +342,7 @@ void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step)
 {
     s->now_ns = now_ns;
     step->num_seqs = step->num_tokens = 0;
+    step->block_table_stride = kv_cache_manager_stride(s->kv);
     drop_unwanted(s);
     struct plan plan = { .budget = s->config.max_num_batched_tokens };
     schedule_running(s, step, &plan);
@@ -395,6 +406,7 @@ static void book(struct scheduler *s, int32_t i, const struct step_seq *planned,
         return;
     }
     kv_cache_manager_register(s->kv, seq);
+    kv_cache_manager_trim(s->kv, seq);
     if (!planned->sample)
         return;
     if (r->max_tokens == 0)

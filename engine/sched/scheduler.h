@@ -14,12 +14,15 @@
 #define INFERD_ENGINE_SCHED_SCHEDULER_H
 
 #include "base/hash.h"
+#include "config/limits.h"
 #include "engine/sched/step.h"
 
 struct scheduler_config {
     int32_t max_num_seqs, max_num_batched_tokens, max_model_len;
     int32_t long_prefill_token_threshold; /* 0: none */
     int32_t block_size, num_blocks;
+    /* Groups of the KV cache (kv_cache_groups.h); 0 stands for one that keeps everything. */
+    int32_t num_kv_groups, sliding_window[LIMIT_KV_CACHE_GROUPS];
     int32_t max_waiting; /* capacity of the waiting list, beside preempted sequences */
     int32_t max_logprobs;
     bool enable_prefix_caching;

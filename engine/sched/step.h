@@ -15,7 +15,11 @@ struct step_seq {
     int32_t num_tokens;           /* known ids: prompt and output */
     int32_t num_computed_tokens;  /* of them already in the KV cache */
     int32_t num_scheduled_tokens; /* to run now, >= 1 */
-    const int32_t *block_table;   /* [num_blocks] covers num_computed + num_scheduled tokens */
+    /* One table per group of the KV cache, step.block_table_stride apart, of num_blocks entries:
+     * they cover num_computed + num_scheduled tokens. Entries before the group's first block are
+     * outside of its window and name no block. */
+    const int32_t *block_tables;
+    const int32_t *first_blocks; /* [groups] */
     int32_t num_blocks;
     bool
         sample; /* the last scheduled token is the last known one: its logits give the next token */
@@ -24,6 +28,7 @@ struct step_seq {
 struct step {
     int32_t num_seqs, num_tokens; /* num_tokens: sum of num_scheduled_tokens */
     struct step_seq *seqs;        /* [max_num_seqs] */
+    int32_t block_table_stride;   /* from one group's table of a sequence to the next */
 };
 
 struct step_output {

@@ -144,11 +144,15 @@ def shared_models():
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    """The generated checkpoint: random weights, so that its text means nothing."""
-    target = ROOT / "build" / "fixtures" / "tiny"
+    return generated("default")
+
+
+def generated(preset):
+    """The generated checkpoint of that preset: random weights, so that its text means nothing."""
+    target = ROOT / "build" / "fixtures" / preset
     if not (target / "config.json").exists():
         subprocess.run([sys.executable, str(ROOT / "tests" / "fixtures" / "make_tiny.py"),
-                        str(target)], check=True)
+                        str(target), "--preset", preset], check=True)
     return target
 
 

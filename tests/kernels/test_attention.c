@@ -205,6 +205,16 @@ static void run_attention(struct cpu_device *d, const struct layer *l, struct te
     free(rope);
 }
 
+/* The cache gives back blocks that lie wholly before a window: their entries lie, too. */
+static void give_back(const struct layer *l, const struct batch *b, const struct part *parts,
+                      int32_t num_parts)
+{
+    const int32_t window = l->params.sliding_window;
+    for (int32_t i = 0; i < num_parts && window > 0; i++)
+        for (int32_t j = 0; (j + 1) * l->block_size <= parts[i].begin + 1 - window; j++)
+            b->tables[i * b->stride + j] = INT32_MAX / 2;
+}
+
 static void run_parts(struct cpu_device *d, const struct layer *l, struct part *parts,
                       int32_t num_parts)
 {
@@ -232,6 +242,7 @@ static void run_parts(struct cpu_device *d, const struct layer *l, struct part *
                    (size_t)cols * sizeof *q);
     }
     fill_cache(d, &b, parts, num_parts);
+    give_back(l, &b, parts, num_parts);
     run_attention(d, l, &out_view, &q_view, &b, &m);
     row = 0;
     for (int32_t i = 0; i < num_parts; i++)

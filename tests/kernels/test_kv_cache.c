@@ -115,7 +115,13 @@ static void float16_saturates(void **state)
     (void)state;
     struct cpu_device *d = fixture_open(cpu_isa_detect(), 1, &no_workspace);
     uint16_t k_bits[4], v_bits[4];
-    struct kv_layer kv = { k_bits, v_bits, DTYPE_F16, 1, 1, 1, 4 };
+    struct kv_layer kv = { .k = k_bits,
+                           .v = v_bits,
+                           .dtype = DTYPE_F16,
+                           .num_blocks = 1,
+                           .block_size = 1,
+                           .num_kv_heads = 1,
+                           .head_dim = 4 };
     float x[4] = { 1e6f, -1e30f, 65504.0f, NAN };
     struct tensor view = tensor_view(x, DTYPE_F32, 1, 4);
     const int32_t slot = 0;

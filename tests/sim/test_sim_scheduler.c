@@ -1,13 +1,15 @@
 /* test_sim_scheduler.c - the real scheduler against a fake executor, from a seed.
  *
- * A simulated KV slot holds a hash of the whole token prefix (and the salt) it belongs to. The fake
- * model reads its context through the block tables only, so a block shared wrongly, reused too
- * early or registered after a failed step changes what it sees and what it says. Every step is
- * checked, and at the end every request must have got what it gets when it runs alone.
+ * A simulated KV slot holds a hash of the whole token prefix (and the salt) it belongs to, and of
+ * the group of layers that wrote it. The fake model reads, for every group, all that its tokens see
+ * through the block tables, so a block shared wrongly, given back while it is in a window, reused
+ * too early or registered after a failed step shows. Every step is checked, and at the end every
+ * request must have got what it gets when it runs alone.
  *
  * SIM_SEEDS=n runs n seeds (default 10000), SIM_SEED=n (or an argument) replays one and prints it.
  */
 #include "base/alloc.h"
+#include "engine/sched/kv_cache_groups.h"
 #include "engine/sched/scheduler.h"
 
 #include <setjmp.h>
@@ -19,7 +21,7 @@
 #include <cmocka.h>
 
 enum { MAX_REQUESTS = 24, MAX_LEN = 96, MAX_BLOCK_TOKENS = 16, MAX_SEQS = 10, MAX_LOGPROBS = 2 };
-enum { VOCAB = 11, EOS = 3, NUM_STEMS = 3, MAX_BLOCKS = MAX_REQUESTS * MAX_LEN };
+enum { VOCAB = 11, EOS = 3, NUM_STEMS = 3, MAX_GROUPS = 4, MAX_BLOCKS = MAX_REQUESTS * MAX_LEN };
 static const int32_t eos_ids[] = { EOS };
 
 /* One simulated user and what the simulation has seen of his request. */
@@ -35,6 +37,7 @@ struct sim {
     uint64_t seed, rng, now_ns;
     bool verbose, aborted_all;
     struct scheduler_config config;
+    struct kv_cache_groups groups;
     struct scheduler *scheduler;
     struct step step;
     struct step_output output;
@@ -51,7 +54,7 @@ struct sim {
 static struct coverage {
     int64_t steps, preemptions, hit_tokens, rerun_hits, chunks, cancelled, timeouts_early,
         timeouts_late, failed_steps, poisoned, stops, lengths, prompt_only, resets, lost_steps,
-        aborts_all, salted_hits, stop_strings;
+        aborts_all, salted_hits, stop_strings, given_back, window_hits, beyond_capacity;
 } coverage;
 
 #define REQUIRE(sim, condition, ...)                                                               \
@@ -89,7 +92,13 @@ static bool chance(struct sim *sim, int32_t percent)
 
 /* --- the fake model ----------------------------------------------------------------------------*/
 
-/* What the slot of a token holds: depends on all tokens up to it, and on the salt. */
+/* What a group's slot holds for a token whose prefix has that value. */
+static uint64_t group_slot(uint64_t slot, int32_t group)
+{
+    return slot ^ (uint64_t)group * 0x9e3779b97f4a7c15u;
+}
+
+/* What the slot of a token stands for: depends on all tokens up to it, and on the salt. */
 static uint64_t slot_after(uint64_t before, int32_t token_id)
 {
     return mix(before, (uint64_t)token_id + 1);
@@ -170,7 +179,7 @@ static void run_alone(const struct sim *sim, const struct client *c, struct answ
 static void make_client(struct sim *sim, struct client *c)
 {
     *c = (struct client){ .stop_id = -2, .poison_at = chance(sim, 4) ? draw(sim, 0, 3) : -1 };
-    int32_t capacity = sim->config.num_blocks * sim->config.block_size;
+    int32_t capacity = kv_cache_groups_longest(&sim->groups, sim->config.num_blocks, MAX_LEN);
     /* The last token of an answer takes no place in the cache. */
     int32_t max_len = sim->config.max_model_len;
     max_len = capacity + 1 < max_len ? capacity + 1 : max_len;
@@ -208,7 +217,10 @@ static void sim_start(struct sim *sim, uint64_t seed)
     struct scheduler_config *config = &sim->config;
     config->block_size = 1 << draw(sim, 0, 4);
     config->max_model_len = draw(sim, 4, MAX_LEN);
-    config->num_blocks = draw(sim, 1, 3 * MAX_LEN / config->block_size + 1);
+    config->num_kv_groups = chance(sim, 40) ? 1 : draw(sim, 1, MAX_GROUPS);
+    for (int32_t g = 0; g < config->num_kv_groups; g++)
+        config->sliding_window[g] = chance(sim, 50) ? draw(sim, 1, MAX_LEN / 2) : 0;
+    config->num_blocks = config->num_kv_groups * draw(sim, 1, 3 * MAX_LEN / config->block_size + 1);
     config->max_num_seqs = draw(sim, 1, MAX_SEQS);
     config->max_num_batched_tokens = chance(sim, 50) ? draw(sim, 1, 12) : draw(sim, 1, 200);
     config->long_prefill_token_threshold = chance(sim, 30) ? draw(sim, 1, 20) : 0;
@@ -216,6 +228,9 @@ static void sim_start(struct sim *sim, uint64_t seed)
     config->max_logprobs = MAX_LOGPROBS;
     config->enable_prefix_caching = chance(sim, 88);
     config->hash_key = (struct hash_key){ seed, 7 };
+    sim->groups =
+        kv_cache_groups_make(config->sliding_window, config->num_kv_groups, config->block_size,
+                             config->max_num_batched_tokens, config->long_prefill_token_threshold);
     sim->scheduler = scheduler_new(config);
     sim->step.seqs = xcalloc(MAX_SEQS, sizeof *sim->step.seqs);
     sim->output.sampled_ids = xcalloc(MAX_SEQS, sizeof *sim->output.sampled_ids);
@@ -300,6 +315,11 @@ static void take_events(struct sim *sim)
     }
 }
 
+static const int32_t *table_of(const struct sim *sim, const struct step_seq *seq, int32_t group)
+{
+    return seq->block_tables + group * sim->step.block_table_stride;
+}
+
 /* --- the checks of one step --------------------------------------------------------------------*/
 
 static void check_state(struct sim *sim)
@@ -356,9 +376,31 @@ static void check_start(struct sim *sim, int32_t id, const struct step_seq *seq,
         "request %d: %d cached tokens reported, %d used", id, c->request->num_cached_tokens, hit);
     coverage.hit_tokens += first ? hit : 0;
     coverage.rerun_hits += first ? 0 : hit;
+    for (int32_t g = 0; g < sim->groups.num_groups; g++)
+        coverage.window_hits += seq->first_blocks[g] > 0;
     coverage.salted_hits += c->request->cache_salt.low ? hit : 0;
     c->running = true;
     c->num_computed = hit;
+}
+
+/* A group's table has all blocks that the step's tokens see, and none before them. */
+static void check_table(struct sim *sim, int32_t id, const struct step_seq *seq, int32_t group)
+{
+    const int32_t *table = table_of(sim, seq, group);
+    int32_t bs = sim->config.block_size, window = sim->config.sliding_window[group];
+    int32_t seen = seq->num_computed_tokens - window + 1;
+    int32_t first = window > 0 && seen > 0 ? seen / bs : 0;
+    REQUIRE(sim, seq->first_blocks[group] == first, "request %d: group %d begins at block %d", id,
+            group, seq->first_blocks[group]);
+    coverage.given_back += first;
+    for (int32_t b = first; b < seq->num_blocks; b++) {
+        REQUIRE(sim, table[b] >= 0 && table[b] < sim->config.num_blocks, "block %d", table[b]);
+        if (b < seq->num_computed_tokens / bs)
+            continue;
+        REQUIRE(sim, sim->writer[table[b]] < 0, "block %d is written by %d and %d", table[b],
+                sim->writer[table[b]], id);
+        sim->writer[table[b]] = id;
+    }
 }
 
 static void check_seq(struct sim *sim, int32_t id, const struct step_seq *seq)
@@ -376,14 +418,17 @@ static void check_seq(struct sim *sim, int32_t id, const struct step_seq *seq)
     REQUIRE(sim, seq->num_blocks == (num_after + bs - 1) / bs, "request %d: %d blocks", id,
             seq->num_blocks);
     coverage.chunks += !seq->sample;
-    for (int32_t b = 0; b < seq->num_blocks; b++) {
-        int32_t block = seq->block_table[b];
-        REQUIRE(sim, block >= 0 && block < sim->config.num_blocks, "block %d", block);
-        if (b < seq->num_computed_tokens / bs)
-            continue;
-        REQUIRE(sim, sim->writer[block] < 0, "block %d is written by %d and %d", block,
-                sim->writer[block], id);
-        sim->writer[block] = id;
+    coverage.beyond_capacity += seq->num_blocks * sim->groups.num_groups > sim->config.num_blocks;
+    for (int32_t g = 0; g < sim->groups.num_groups; g++)
+        check_table(sim, id, seq, g);
+}
+
+static void check_readers(struct sim *sim, const struct step_seq *seq, int32_t group)
+{
+    for (int32_t b = seq->first_blocks[group]; b < seq->num_blocks; b++) {
+        int32_t writer = sim->writer[table_of(sim, seq, group)[b]];
+        REQUIRE(sim, writer < 0 || sim->clients[writer].request == seq->request,
+                "request %d writes what another reads", writer);
     }
 }
 
@@ -413,26 +458,42 @@ static void check_step(struct sim *sim)
             sum);
     REQUIRE(sim, sum > 0 || !scheduler_has_work(sim->scheduler), "there is work and none is done");
     for (int32_t i = 0; i < step->num_seqs; i++)
-        for (int32_t b = 0; b < step->seqs[i].num_blocks; b++) {
-            int32_t writer = sim->writer[step->seqs[i].block_table[b]];
-            REQUIRE(sim, writer < 0 || sim->clients[writer].request == step->seqs[i].request,
-                    "request %d writes what another reads", writer);
-        }
+        for (int32_t g = 0; g < sim->groups.num_groups; g++)
+            check_readers(sim, &step->seqs[i], g);
 }
 
 /* --- the fake executor -------------------------------------------------------------------------*/
 
-static uint64_t *slot_at(struct sim *sim, const struct step_seq *seq, int32_t position)
+static uint64_t *slot_at(struct sim *sim, const struct step_seq *seq, int32_t group,
+                         int32_t position)
 {
     int32_t bs = sim->config.block_size;
-    return &sim->slots[seq->block_table[position / bs] * bs + position % bs];
+    return &sim->slots[table_of(sim, seq, group)[position / bs] * bs + position % bs];
 }
 
 /* Writes what a failed step may leave behind: anything, in the slots it was to fill. */
 static void execute_badly(struct sim *sim, const struct step_seq *seq)
 {
-    for (int32_t i = 0; i < seq->num_scheduled_tokens; i++)
-        *slot_at(sim, seq, seq->num_computed_tokens + i) = (uint64_t)draw(sim, 0, 1 << 20);
+    for (int32_t g = 0; g < sim->groups.num_groups; g++)
+        for (int32_t i = 0; i < seq->num_scheduled_tokens; i++)
+            *slot_at(sim, seq, g, seq->num_computed_tokens + i) = (uint64_t)draw(sim, 0, 1 << 20);
+}
+
+/* Writes the slots of new tokens and reads those that they see, position p of every group. */
+static void execute_position(struct sim *sim, const struct step_seq *seq, int32_t p,
+                             uint64_t expected)
+{
+    for (int32_t g = 0; g < sim->groups.num_groups; g++) {
+        int32_t window = sim->config.sliding_window[g];
+        if (window > 0 && p <= seq->num_computed_tokens - window)
+            continue; /* no token of this step sees it */
+        uint64_t *slot = slot_at(sim, seq, g, p);
+        if (p >= seq->num_computed_tokens)
+            *slot = group_slot(expected, g);
+        REQUIRE(sim, *slot == group_slot(expected, g),
+                "request %d: wrong content at position %d, group %d", client_of(sim, seq->request),
+                p, g);
+    }
 }
 
 static void execute_seq(struct sim *sim, int32_t i)
@@ -442,14 +503,9 @@ static void execute_seq(struct sim *sim, int32_t i)
     uint64_t expected = slot_root(seq->request), fold = 0;
     int32_t num_after = seq->num_computed_tokens + seq->num_scheduled_tokens;
     for (int32_t p = 0; p < num_after; p++) {
-        uint64_t *slot = slot_at(sim, seq, p);
         expected = slot_after(expected, seq->request->token_ids[p]);
-        if (p >= seq->num_computed_tokens)
-            *slot = p == 0 ? expected
-                           : slot_after(*slot_at(sim, seq, p - 1), seq->request->token_ids[p]);
-        REQUIRE(sim, *slot == expected, "request %d: wrong content at position %d of %d", id, p,
-                num_after);
-        fold = mix(fold, *slot);
+        execute_position(sim, seq, p, expected);
+        fold = mix(fold, expected);
     }
     sim->output.sampled_ids[i] = token_of(fold);
     if (seq->sample &&

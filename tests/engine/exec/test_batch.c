@@ -13,9 +13,12 @@
 
 static struct device *device;
 static struct batch batch;
-static const struct batch_limits limits = {
-    .max_num_seqs = 4, .max_num_tokens = 32, .max_model_len = 64, .block_size = 4, .max_logprobs = 3
-};
+static const struct batch_limits limits = { .max_num_seqs = 4,
+                                            .max_num_tokens = 32,
+                                            .max_model_len = 64,
+                                            .block_size = 4,
+                                            .max_logprobs = 3,
+                                            .num_kv_groups = 2 };
 
 static int open_batch(void **state)
 {
@@ -56,27 +59,44 @@ static void test_layout(void **state)
     struct request *a = make_request(10, 5, 100, &p), *b = make_request(7, 5, 200, &p);
     a->seed = 77;
     a->token_ids[10] = 150; /* one output so far */
-    const int32_t table_a[] = { 9, 3, 5 }, table_b[] = { 2, 8 };
+    /* Of two groups each, 4 entries apart; the second group of the decode has given a block back.
+     */
+    const int32_t tables_a[] = { 9, 3, 5, 0, -1, 7, 6, 0 }, tables_b[] = { 2, 8, 0, 0, 1, 4, 0, 0 };
+    const int32_t firsts_a[] = { 0, 1 }, firsts_b[] = { 0, 0 };
     struct step_seq seqs[] = {
-        { a, 11, 10, 1, table_a, 3, true }, /* a decode */
-        { b, 7, 2, 4, table_b, 2, false },  /* a chunk of a prompt, not its end */
+        { a, 11, 10, 1, tables_a, firsts_a, 3, true }, /* a decode */
+        { b, 7, 2, 4, tables_b, firsts_b, 2, false },  /* a chunk of a prompt, not its end */
     };
-    struct step step = { 2, 5, seqs };
+    struct step step = { 2, 5, seqs, 4 };
     batch_fill(&batch, &step);
 
     const int32_t ids[] = { 150, 202, 203, 204, 205 }, positions[] = { 10, 2, 3, 4, 5 };
     const int32_t slots[] = { 5 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 8 * 4 + 0, 8 * 4 + 1 };
+    const int32_t slots_2[] = { 6 * 4 + 2, 1 * 4 + 2, 1 * 4 + 3, 4 * 4 + 0, 4 * 4 + 1 };
     const int32_t starts[] = { 0, 1, 5 }, lens[] = { 11, 6 };
     assert_memory_equal(batch.input_ids, ids, sizeof ids);
     assert_memory_equal(batch.positions, positions, sizeof positions);
     assert_memory_equal(batch.slot_mapping, slots, sizeof slots);
     assert_memory_equal(batch.query_start_loc, starts, sizeof starts);
     assert_memory_equal(batch.seq_lens, lens, sizeof lens);
-    assert_memory_equal(batch.block_tables, table_a, sizeof table_a);
-    assert_memory_equal(batch.block_tables + batch.block_table_stride, table_b, sizeof table_b);
+    const struct attn_metadata *attn = batch.forward.attn;
+    const int32_t stride = batch.block_table_stride;
+    assert_ptr_equal(attn[0].slot_mapping, batch.slot_mapping);
+    assert_ptr_equal(attn[0].block_tables, batch.block_tables);
+    assert_memory_equal(attn[0].block_tables, tables_a, 3 * sizeof *tables_a);
+    assert_memory_equal(attn[0].block_tables + stride, tables_b, 2 * sizeof *tables_b);
+    assert_memory_equal(attn[1].slot_mapping, slots_2, sizeof slots_2);
+    assert_memory_equal(attn[1].block_tables + 1, tables_a + 5, 2 * sizeof *tables_a);
+    assert_memory_equal(attn[1].block_tables + stride, tables_b + 4, 2 * sizeof *tables_b);
     assert_int_equal(batch.forward.num_tokens, 5);
-    assert_int_equal(batch.forward.attn.max_query_len, 4);
-    assert_int_equal(batch.forward.attn.max_seq_len, 11);
+    for (int32_t g = 0; g < 2; g++) {
+        assert_int_equal(attn[g].num_seqs, 2);
+        assert_int_equal(attn[g].num_tokens, 5);
+        assert_int_equal(attn[g].max_query_len, 4);
+        assert_int_equal(attn[g].max_seq_len, 11);
+        assert_ptr_equal(attn[g].seq_lens, batch.seq_lens);
+        assert_ptr_equal(attn[g].query_start_loc, batch.query_start_loc);
+    }
 
     assert_int_equal(batch.num_sample_rows, 1);
     assert_int_equal(batch.sample_rows[0], 0);
@@ -108,9 +128,10 @@ static void test_bias_and_min_tokens(void **state)
     p.stop_token_ids = stops;
     p.min_tokens = 1;
     struct request *r = make_request(3, 5, 100, &p);
-    const int32_t table[] = { 1, 2 };
-    struct step_seq seqs[] = { { r, 3, 0, 3, table, 1, true }, { r, 4, 3, 1, table, 1, true } };
-    struct step step = { 2, 4, seqs };
+    const int32_t table[] = { 1, 2, 3, 4 }, firsts[] = { 0, 0 };
+    struct step_seq seqs[] = { { r, 3, 0, 3, table, firsts, 1, true },
+                               { r, 4, 3, 1, table, firsts, 1, true } };
+    struct step step = { 2, 4, seqs, 2 };
     batch_fill(&batch, &step);
     const struct batch_sampling *s = &batch.sampling;
     const int32_t starts[] = { 0, 5, 7 }, ids[] = { 4, 6, 2, 11, 12, 4, 6 };
@@ -130,9 +151,9 @@ static void test_prompt_logprobs_reach_the_request(void **state)
     p.num_prompt_logprobs = 2;
     p.num_logprobs = 1;
     struct request *r = make_request(6, 4, 100, &p);
-    const int32_t table[] = { 1, 2 };
-    struct step_seq seq = { r, 6, 2, 4, table, 2, true };
-    struct step step = { 1, 4, &seq };
+    const int32_t table[] = { 1, 2, 3, 4 }, firsts[] = { 0, 0 };
+    struct step_seq seq = { r, 6, 2, 4, table, firsts, 2, true };
+    struct step step = { 1, 4, &seq, 2 };
     batch_fill(&batch, &step);
     /* Positions 2..5 predict 3..6; 6 is not of the prompt. */
     assert_int_equal(batch.num_prompt_rows, 3);

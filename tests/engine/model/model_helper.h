@@ -167,18 +167,16 @@ static inline const struct tensor *rig_step(struct rig *r, const struct rig_span
         max_seq = lens[s] > max_seq ? lens[s] : max_seq;
     }
     starts[num_spans] = n;
-    struct forward_batch batch = { n,
-                                   ids,
-                                   positions,
-                                   { .num_seqs = num_spans,
-                                     .num_tokens = n,
-                                     .max_query_len = max_query,
-                                     .max_seq_len = max_seq,
-                                     .query_start_loc = starts,
-                                     .seq_lens = lens,
-                                     .block_tables = tables,
-                                     .block_table_stride = RIG_BLOCKS,
-                                     .slot_mapping = slots } };
+    struct attn_metadata attn = { .num_seqs = num_spans,
+                                  .num_tokens = n,
+                                  .max_query_len = max_query,
+                                  .max_seq_len = max_seq,
+                                  .query_start_loc = starts,
+                                  .seq_lens = lens,
+                                  .block_tables = tables,
+                                  .block_table_stride = RIG_BLOCKS,
+                                  .slot_mapping = slots };
+    struct forward_batch batch = { n, ids, positions, &attn };
     struct status st;
     decoder_forward(r->decoder, &batch);
     const struct tensor *logits = decoder_logits(r->decoder, rows, n);

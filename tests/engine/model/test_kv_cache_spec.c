@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "config/limits.h"
@@ -36,6 +37,73 @@ static void test_latent(void **state)
     assert_int_equal(kv_cache_v_block_bytes(&s, 16), 0);
 }
 
+/* `pattern` full layers (or none: 0) follow each other with sliding ones between: layer i is full
+ * where (i + 1) % pattern is 0, as in Gemma. */
+static struct kv_cache_spec grouped(int32_t num_layers, int32_t pattern, int32_t window,
+                                    int32_t max_model_len)
+{
+    static struct decoder_desc desc;
+    desc = (struct decoder_desc){ .num_hidden_layers = num_layers,
+                                  .num_key_value_heads = 4,
+                                  .head_dim = 64,
+                                  .sliding_window = window };
+    for (int32_t i = 0; i < num_layers; i++)
+        desc.layers[i].sliding = pattern == 0 || (i + 1) % pattern != 0;
+    struct kv_cache_spec s = kv_cache_spec_make(&desc, DTYPE_F16);
+    kv_cache_spec_group(&s, &desc, max_model_len, 16);
+    return s;
+}
+
+static void check_groups(const struct kv_cache_spec *s, int32_t pattern, int32_t num_groups,
+                         int32_t group_size)
+{
+    static bool used[LIMIT_KV_CACHE_GROUPS][LIMIT_NUM_LAYERS];
+    memset(used, 0, sizeof used);
+    assert_int_equal(s->num_groups, num_groups);
+    assert_int_equal(s->group_size, group_size);
+    assert_int_equal(kv_cache_block_bytes(s, 16), group_size * 2 * 4 * 64 * 2 * 16);
+    for (int32_t i = 0; i < s->num_layers; i++) {
+        assert_in_range(s->group[i], 0, num_groups - 1);
+        assert_in_range(s->place[i], 0, group_size - 1);
+        assert_false(used[s->group[i]][s->place[i]]);
+        used[s->group[i]][s->place[i]] = true;
+        if (num_groups > 1)
+            assert_int_equal(s->sliding_window[s->group[i]] > 0, (i + 1) % pattern != 0);
+    }
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t num_layers, pattern, window, max_model_len, num_groups, group_size;
+    } cases[] = {
+        { 24, 2, 128, 131072, 2, 12 },  /* gpt-oss-20b */
+        { 26, 2, 4096, 8192, 2, 13 },   /* Gemma 2 2B */
+        { 26, 6, 512, 32768, 13, 2 },   /* Gemma 3 1B: 22 and 4 */
+        { 34, 6, 1024, 131072, 7, 5 },  /* 4B: 29 and 5, one place empty */
+        { 48, 6, 1024, 131072, 6, 8 },  /* 12B */
+        { 62, 6, 1024, 131072, 13, 5 }, /* 27B: 52 and 10, three places of sliding groups empty */
+        { 26, 6, 512, 512, 1, 26 },     /* nothing lies outside of the window */
+        { 3, 2, 4, 512, 3, 1 },         /* 2 and 1 */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct kv_cache_spec s =
+            grouped(cases[i].num_layers, cases[i].pattern, cases[i].window, cases[i].max_model_len);
+        check_groups(&s, cases[i].pattern, cases[i].num_groups, cases[i].group_size);
+    }
+    /* Mistral: every layer slides, in one group. */
+    struct kv_cache_spec s = grouped(32, 0, 4096, 32768);
+    assert_int_equal(s.num_groups, 1);
+    assert_int_equal(s.group_size, 32);
+    assert_int_equal(s.sliding_window[0], 4096);
+    /* And none slides. */
+    s = grouped(32, 1, 0, 32768);
+    assert_int_equal(s.num_groups, 1);
+    assert_int_equal(s.sliding_window[0], 0);
+    assert_int_equal(s.place[31], 31);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -51,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_latent),
+        cmocka_unit_test(test_groups),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
