@@ -2,6 +2,7 @@
 #   docker build -t inferd .                      the CPU image
 #   docker build -t inferd:cuda --target cuda .   on the CUDA runtime
 #   docker run -p 8000:8000 -v /path/to/model:/model:ro inferd serve /model
+#   docker run -p 8000:8000 -v inferd-cache:/var/cache/inferd inferd serve ORG/NAME
 # Options can also come as INFERD_... variables. The port has to (INFERD_PORT) where it is not 8000,
 # since the health check reads it there.
 ARG CPU_BASE=debian:12-slim

@@ -30,7 +30,7 @@ COMMON   := $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off -fstack-protecto
             -I. -D_GNU_SOURCE -DINFERD_VERSION='"$(VERSION)"' -MMD -MP
 CFLAGS   += -std=c11 $(WARN) -Wstrict-prototypes -Wmissing-prototypes $(COMMON)
 CXXFLAGS += -std=c++17 $(WARN) $(COMMON)
-LDLIBS   := -lmicrohttpd -ljansson -lsentencepiece -lpcre2-8 -lutf8proc -lcurl -lstdc++ -lpthread -ldl -lm
+LDLIBS   := -lmicrohttpd -ljansson -lsentencepiece -lpcre2-8 -lutf8proc -lcurl -lcrypto -lstdc++ -lpthread -ldl -lm
 LDFLAGS  += -rdynamic
 
 ifeq ($(SAN),asan)

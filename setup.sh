@@ -12,11 +12,13 @@ packages() {
     case $1 in
     build) # compiler and the libraries' headers
         echo gcc g++ make libc6-dev libmicrohttpd-dev libjansson-dev libsentencepiece-dev \
-            'libcurl4-openssl-dev|libcurl4-gnutls-dev' libpcre2-dev libutf8proc-dev libcmocka-dev
+            'libcurl4-openssl-dev|libcurl4-gnutls-dev' libssl-dev libpcre2-dev libutf8proc-dev \
+            libcmocka-dev
         ;;
     runtime) # what a finished binary loads
         echo libstdc++6 'libmicrohttpd12t64|libmicrohttpd12' libjansson4 libsentencepiece0 \
-            'libcurl4t64|libcurl4' libpcre2-8-0 'libutf8proc3|libutf8proc2'
+            'libcurl4t64|libcurl4' 'libssl3t64|libssl3' ca-certificates libpcre2-8-0 \
+            'libutf8proc3|libutf8proc2'
         ;;
     test) echo curl ca-certificates procps ;;
     python) echo python3 python3-venv ;;

@@ -28,8 +28,8 @@ static const struct {
     const char *word;
     enum config_command command;
 } commands[] = {
-    { "serve", COMMAND_SERVE }, { "plan", COMMAND_PLAN },       { "bench", COMMAND_BENCH },
-    { "help", COMMAND_HELP },   { "version", COMMAND_VERSION },
+    { "serve", COMMAND_SERVE }, { "plan", COMMAND_PLAN }, { "bench", COMMAND_BENCH },
+    { "pull", COMMAND_PULL },   { "help", COMMAND_HELP }, { "version", COMMAND_VERSION },
 };
 
 void config_defaults(struct config *out)
@@ -209,18 +209,19 @@ static bool read_command(int argc, char **argv, struct config *out, struct statu
         out->command = COMMAND_VERSION;
     else if (word[0] == '\0')
         return status_set(st, STATUS_INVALID,
-                          "no command given: inferd serve MODEL, plan MODEL or bench MODEL; see "
-                          "inferd --help");
+                          "no command given: inferd serve MODEL, plan MODEL, bench MODEL or pull "
+                          "MODEL; see inferd --help");
     else if (word[0] == '-')
         return status_set(st, STATUS_INVALID,
                           "the command comes first, before '%.100s': inferd serve MODEL [options]; "
                           "see inferd --help",
                           word);
     else
-        return status_set(st, STATUS_INVALID,
-                          "unknown command '%.100s', it must be serve, plan or bench; did you mean "
-                          "inferd serve %.100s?",
-                          word, word);
+        return status_set(
+            st, STATUS_INVALID,
+            "unknown command '%.100s', it must be serve, plan, bench or pull; did you "
+            "mean inferd serve %.100s?",
+            word, word);
     return true;
 }
 
@@ -440,12 +441,12 @@ static bool check_together(struct config *c, struct status *st)
 
 static bool check_model(const struct config *c, struct status *st)
 {
-    static const char *const words[] = { "serve", "plan", "bench" };
+    static const char *const words[] = { "serve", "plan", "bench", "pull" };
     if (c->model)
         return true;
     status_set(st, STATUS_INVALID,
                "no MODEL given: inferd %s MODEL, where MODEL is the directory with the model's "
-               "config.json and *.safetensors",
+               "config.json and *.safetensors, or ORG/NAME on the hub",
                words[c->command]);
     return status_detail(st, "model", NULL);
 }
@@ -485,7 +486,7 @@ static bool load_sources(struct command_line *line, struct config *out, struct s
         return false;
     if (line->positional)
         out->model = arena_strdup(&out->strings, line->positional);
-    return check_model(out, st) && check_together(out, st);
+    return check_model(out, st) && check_together(out, st) && config_read_hub(out, st);
 }
 
 bool config_load(int argc, char **argv, struct config *out, struct status *st)

@@ -12,11 +12,30 @@
 #include "base/status.h"
 #include <stdint.h>
 
-enum config_command { COMMAND_SERVE, COMMAND_PLAN, COMMAND_BENCH, COMMAND_HELP, COMMAND_VERSION };
+enum config_command {
+    COMMAND_SERVE,
+    COMMAND_PLAN,
+    COMMAND_BENCH,
+    COMMAND_PULL,
+    COMMAND_HELP,
+    COMMAND_VERSION
+};
+
+/* Where models come from that are no directory: huggingface_hub's variables, with its precedence.
+ */
+struct config_hub {
+    const char *cache_dir;  /* --download-dir, HF_HUB_CACHE, HF_HOME/hub, ...; NULL: no home */
+    const char *endpoint;   /* HF_ENDPOINT, without a slash at its end */
+    const char *token;      /* --hf-token, HF_TOKEN; NULL: see token_file */
+    const char *token_file; /* HF_TOKEN_PATH, HF_HOME/token; NULL: no home. May not exist */
+    bool offline;           /* HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE */
+    bool no_bars;           /* HF_HUB_DISABLE_PROGRESS_BARS */
+    int32_t timeout_s;      /* HF_HUB_DOWNLOAD_TIMEOUT */
+};
 
 struct config {
     enum config_command command;
-    const char *model; /* MODEL: a directory (or, for a hub, a name) */
+    const char *model; /* MODEL: a directory, a .gguf file, or a name on a hub */
 #define OPTION_GROUP(title)
 #define OPTION_STRING(field, def, value, help)          const char *field;
 #define OPTION_CHOICE(field, def, choices, help)        const char *field;
@@ -33,7 +52,8 @@ struct config {
     const char *notify_socket; /* $NOTIFY_SOCKET, or NULL */
     int64_t watchdog_usec;     /* $WATCHDOG_USEC when it is meant for this process, else 0 */
     bool journal_stream;       /* standard error is the journal ($JOURNAL_STREAM) */
-    struct arena strings;      /* private: what the const char * above point into */
+    struct config_hub hub;
+    struct arena strings; /* private: what the const char * above point into */
 };
 
 /* Reads argv (and what it names). Strings live as long as the config. On false there is nothing to

@@ -85,4 +85,47 @@ enum {
     LIMIT_MODEL_LEN = 1 << 24,
 };
 
+/* --- hub: what a server of models may make us do --- */
+enum {
+    /* The answer that lists a repository's files: some 250 bytes each, besides a model card. Parsed
+     * it takes up to forty times that while the parse lasts. */
+    LIMIT_HUB_ANSWER_BYTES = 8 << 20,
+    /* Files of one repository; the largest models, with all their checkpoints, have some thousand.
+     */
+    LIMIT_HUB_FILES = 32768,
+    /* Size of one file, in GiB: the largest single files published are below 100. */
+    LIMIT_HUB_FILE_GIB = 16 << 10,
+    /* A file's path within its repository, and one name of it (the file systems' own limit). */
+    LIMIT_HUB_PATH_BYTES = 1024,
+    LIMIT_HUB_NAME_BYTES = 255,
+    /* A branch, a tag or a commit: git's own ref names stay below this. */
+    LIMIT_HUB_REVISION_BYTES = 255,
+    /* ORG and NAME of a repository, each: the hub's own limit. */
+    LIMIT_HUB_REPO_NAME_BYTES = 96,
+    /* A URL that a redirect leads to; signed ones take one to two KB. */
+    LIMIT_HUB_URL_BYTES = 16 << 10,
+    /* Redirects of one request; the hub needs two. */
+    LIMIT_HUB_REDIRECTS = 8,
+    /* Failures in a row, without a megabyte in between, after which a download is given up: with
+     * the pauses that double in between, about half a minute. */
+    LIMIT_HUB_FAILURES = 8,
+    /* The longest pause that a server may ask for; beyond that the operator should know. */
+    LIMIT_HUB_RETRY_AFTER_SECONDS = 300,
+    /* An answer that is no file must be whole by then. */
+    LIMIT_HUB_ANSWER_SECONDS = 60,
+    /* Connections of one download: servers cut each to some 50 MB/s, and refuse hundreds. */
+    LIMIT_HUB_CONNECTIONS = 8,
+    /* A file is fetched in parts of this size, each by one request: large enough that the request
+     * costs nothing, small enough that the last ones end together. */
+    LIMIT_HUB_PART_BYTES = 16 << 20,
+    /* Beginning of a GGUF file that `inferd plan` fetches: tensor table and vocabulary take up to
+     * ten MB. */
+    LIMIT_HUB_GGUF_HEAD_BYTES = 16 << 20,
+    /* Files in a snapshot's directory, and directories one in another. */
+    LIMIT_HUB_SNAPSHOT_FILES = 65536,
+    LIMIT_HUB_SNAPSHOT_DEPTH = 8,
+    /* The token file: one line of some 40 bytes. */
+    LIMIT_HUB_TOKEN_BYTES = 4096,
+};
+
 #endif

@@ -176,7 +176,7 @@ bool option_is_default(const struct option *o, const struct config *c)
 
 bool option_is_secret(const struct option *o)
 {
-    return strcmp(o->name, "api_key") == 0;
+    return strcmp(o->name, "api_key") == 0 || strcmp(o->name, "hf_token") == 0;
 }
 
 bool option_is_list(const struct option *o)

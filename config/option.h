@@ -66,4 +66,7 @@ bool option_set_json(const struct option *o, struct config *c, const json_t *val
 /* An integer with an optional suffix: k m g are powers of 1000, K M G of 1024. */
 bool option_parse_int(const char *text, int64_t *out);
 
+/* Fills c->hub from the options and the environment; once the options are final. */
+bool config_read_hub(struct config *c, struct status *st);
+
 #endif

@@ -240,6 +240,11 @@ enum engine_state engine_state(struct engine *e)
     return (enum engine_state)atomic_load(&e->state);
 }
 
+const char *engine_local_path(struct engine *e)
+{
+    return e->model_path;
+}
+
 const struct engine_info *engine_info(struct engine *e)
 {
     return &e->info;

@@ -51,12 +51,16 @@ struct engine;
 /* `config` must outlive the engine. */
 struct engine *engine_new(const struct config *config);
 void engine_free(struct engine *e);
-/* The engine's own stages: model files, tokenizer, devices, memory plan, weights, KV cache, engine
- * thread. Their context is the struct engine. */
+/* The engine's own stages: hub, model files, tokenizer, devices, memory plan, weights, KV cache,
+ * engine thread. Their context is the struct engine. */
 extern const struct startup_stage engine_stages[];
 extern const int32_t num_engine_stages;
 /* How many of them, from the first, `inferd plan` needs: nothing is loaded by those. */
 extern const int32_t num_engine_plan_stages;
+/* How many of them, from the first, `inferd pull` needs: those that make MODEL a path. */
+extern const int32_t num_engine_pull_stages;
+/* That path, once the stage "hub" is up: a directory, or a .gguf file. */
+const char *engine_local_path(struct engine *e);
 
 enum engine_state engine_state(struct engine *e);
 const struct engine_info *engine_info(struct engine *e);

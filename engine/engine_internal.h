@@ -13,6 +13,9 @@ struct engine {
     struct engine_info info;
 
     /* --- brought up by the stages, in this order --- */
+    char *model_path;     /* MODEL on this machine: a directory, or a .gguf file */
+    char *tokenizer_path; /* of --tokenizer; NULL: the model's */
+    bool is_sketch;       /* model_path holds headers only (hub.h) */
     struct model *model;
     struct tokenizer *tokenizer;         /* tokenizer_none() with load_format dummy only */
     struct chat_template *chat_template; /* NULL: the model has none */
@@ -43,6 +46,9 @@ struct engine {
     struct status failure;
 };
 
+/* The stage "hub": model_path and what goes with it. */
+bool engine_hub_up(void *context, struct status *st);
+void engine_hub_down(void *context);
 /* The engine thread's body. */
 void *engine_main(void *arg);
 

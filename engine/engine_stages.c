@@ -27,7 +27,7 @@ static bool model_up(void *context, struct status *st)
 {
     struct engine *e = context;
     const struct config *c = e->config;
-    struct model_options options = { c->model, c->load_format, c->dtype };
+    struct model_options options = { e->model_path, c->load_format, c->dtype };
     if (!model_open(&options, &e->model, st))
         return false;
     e->info.architecture = e->model->desc.architecture;
@@ -63,7 +63,11 @@ static bool tokenizer_up(void *context, struct status *st)
 {
     struct engine *e = context;
     const struct config *c = e->config;
-    const char *dir = c->tokenizer ? c->tokenizer : c->model;
+    const char *dir = e->tokenizer_path ? e->tokenizer_path : e->model_path;
+    if (e->is_sketch) { /* a plan of what is still on the hub, where the tokenizer is too */
+        e->tokenizer = tokenizer_none();
+        return true;
+    }
     if (!tokenizer_load(dir, &e->tokenizer, st)) {
         if (strcmp(c->load_format, "dummy") != 0 || c->tokenizer)
             return false;
@@ -313,10 +317,15 @@ static void thread_down(void *context)
 }
 
 const struct startup_stage engine_stages[] = {
-    { "model files", model_up, model_down },     { "tokenizer", tokenizer_up, tokenizer_down },
-    { "devices", devices_up, devices_down },     { "memory plan", plan_up, NULL },
-    { "weights", weights_up, weights_down },     { "KV cache", kv_cache_up, kv_cache_down },
+    { "hub", engine_hub_up, engine_hub_down },
+    { "model files", model_up, model_down },
+    { "tokenizer", tokenizer_up, tokenizer_down },
+    { "devices", devices_up, devices_down },
+    { "memory plan", plan_up, NULL },
+    { "weights", weights_up, weights_down },
+    { "KV cache", kv_cache_up, kv_cache_down },
     { "engine thread", thread_up, thread_down },
 };
 const int32_t num_engine_stages = sizeof engine_stages / sizeof engine_stages[0];
-const int32_t num_engine_plan_stages = 4;
+const int32_t num_engine_pull_stages = 1;
+const int32_t num_engine_plan_stages = 5;

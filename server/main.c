@@ -3,6 +3,7 @@
 #include "config/config.h"
 #include "server/bench.h"
 #include "server/plan.h"
+#include "server/pull.h"
 #include "server/serve.h"
 
 #include <stdio.h>
@@ -36,6 +37,8 @@ static int run_command(const struct config *config)
         return plan_run(config);
     case COMMAND_BENCH:
         return bench_run(config);
+    case COMMAND_PULL:
+        return pull_run(config);
     case COMMAND_HELP:
         return print_help();
     case COMMAND_VERSION:

@@ -35,7 +35,8 @@ jansson.h         config/ server/ engine/text/ engine/model/ tests/
 pcre2.h           engine/text/ tests/
 utf8proc.h        engine/text/ tests/
 sentencepiece_    engine/text/
-curl/             engine/model/hub.c tests/
+curl/             engine/model/hub_http.c tests/
+openssl/          engine/model/hub_digest.c tests/
 cuda              kernels/cuda/
 nccl.h            kernels/cuda/
 cmocka.h          tests/
