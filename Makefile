@@ -68,7 +68,7 @@ LIBS := $(SERVER_LIB) $(ENGINE_LIB) $(KERNELS_LIB)
 TEST_SRC := $(filter-out tests/fuzz/%,$(wildcard tests/test_*.c tests/*/test_*.c tests/*/*/test_*.c tests/*/*/*/test_*.c))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all clean serve test check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
+.PHONY: all clean serve test test-hub check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
         format install check-install sample
 all: $(BUILD)/inferd
 
@@ -160,6 +160,13 @@ fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(call obj,$(wildcard tests/fuzz/support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
 	$(call run,FUZZ)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -fsanitize=fuzzer -MF $@.d -o $@ $< $(filter %.o,$^) $(LIBS) $(LDLIBS)
+
+# 600 MB from the hub of the tests, under each fault and ten kills; and huggingface_hub on our cache.
+test-hub: all venv
+	@[ -n "$(INFERD_HUB_PYTHON)" ] || $(VENV)/bin/python -m pip install -q \
+	    --disable-pip-version-check -r tests/requirements-hub.txt
+	@INFERD_BIN=$(realpath .)/$(BUILD)/inferd INFERD_HUB_LARGE=1 $(VENV)/bin/python -m pytest -q \
+	    -o cache_dir=$(BUILD)/pytest_cache tests/e2e/test_hub_large.py tests/e2e/test_hub_python.py
 
 bench: all
 	@tests/bench/run.sh $(BUILD)/inferd
