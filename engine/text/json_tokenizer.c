@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/text/json_field.h"
 #include "engine/text/model_file.h"
+#include "engine/text/model_json.h"
 #include "engine/text/pipeline_tokenizer.h"
 
 #include <stdlib.h>
@@ -12,34 +13,45 @@ static const char FILE_NAME[] = "tokenizer.json";
 
 #define MAX_FILE_BYTES ((size_t)256 << 20)
 
-/* {"piece": id, ...}, or Unigram's [["piece", score], ...]. */
-static bool load_vocab(struct pipeline_tokenizer *t, json_t *vocab, struct status *st)
+/* Unigram's [["piece", score], ...]. */
+static bool load_vocab_list(struct pipeline_tokenizer *t, const json_t *vocab, struct status *st)
+{
+    for (size_t i = 0; i < json_array_size(vocab); i++) {
+        const json_t *piece = json_array_get(json_array_get(vocab, i), 0);
+        if (!json_is_string(piece))
+            return status_set(st, STATUS_INVALID, "entry %zu of the vocabulary is no piece", i);
+        if (!pipeline_tokenizer_put_piece(t, (json_int_t)i, json_string_value(piece),
+                                          json_string_length(piece), st))
+            return false;
+    }
+    t->added.model_size = (int32_t)json_array_size(vocab);
+    return true;
+}
+
+/* {"piece": id, ...} */
+static bool load_vocab(struct pipeline_tokenizer *t, const struct model_json *file, json_t *vocab,
+                       struct status *st)
 {
     const char *key;
     json_t *value;
-    if (json_is_array(vocab)) {
-        for (size_t i = 0; i < json_array_size(vocab); i++) {
-            const json_t *piece = json_array_get(json_array_get(vocab, i), 0);
-            if (!json_is_string(piece))
-                return status_set(st, STATUS_INVALID, "entry %zu of the vocabulary is no piece", i);
-            if (!pipeline_tokenizer_put_piece(t, (json_int_t)i, json_string_value(piece),
-                                              json_string_length(piece), st))
-                return false;
-        }
-        t->added.model_size = (int32_t)json_array_size(vocab);
-        return true;
-    }
+    struct buf room;
+    bool ok = true;
     if (!json_is_object(vocab))
         return status_set(st, STATUS_INVALID, "the model has no \"vocab\"");
+    buf_init(&room, 0);
     json_object_foreach(vocab, key, value)
     {
+        size_t len;
+        const char *piece = model_json_key(file, key, &len, &room);
         if (!json_is_integer(value))
-            return status_set(st, STATUS_INVALID, "the piece \"%.60s\" has no integer id", key);
-        if (!pipeline_tokenizer_put_piece(t, json_integer_value(value), key, strlen(key), st))
-            return false;
+            ok = status_set(st, STATUS_INVALID, "the piece \"%.60s\" has no integer id", key);
+        ok = ok && pipeline_tokenizer_put_piece(t, json_integer_value(value), piece, len, st);
+        if (!ok)
+            break;
     }
+    buf_free(&room);
     t->added.model_size = (int32_t)t->base.vocab.model_ids.num_entries;
-    return true;
+    return ok;
 }
 
 /* Files of early versions do not say which model they hold. */
@@ -54,8 +66,10 @@ static const char *model_type(const json_t *model)
     return json_object_get(model, "continuing_subword_prefix") ? "WordPiece" : "WordLevel";
 }
 
-static bool load_model(struct pipeline_tokenizer *t, const json_t *model, struct status *st)
+static bool load_model(struct pipeline_tokenizer *t, const struct model_json *file,
+                       struct status *st)
 {
+    const json_t *model = json_object_get(file->root, "model");
     const char *type = model_type(model);
     json_t *vocab = json_object_get(model, "vocab");
     bool unigram = strcmp(type, "Unigram") == 0;
@@ -68,7 +82,7 @@ static bool load_model(struct pipeline_tokenizer *t, const json_t *model, struct
     if (unigram != json_is_array(vocab))
         return status_set(st, STATUS_INVALID, "the vocabulary of the %s model has the wrong form",
                           type);
-    if (!load_vocab(t, vocab, st))
+    if (unigram ? !load_vocab_list(t, vocab, st) : !load_vocab(t, file, vocab, st))
         return false;
     if (unigram)
         return unigram_load(model, &t->base.vocab, &t->unigram, st);
@@ -191,13 +205,14 @@ static enum tristate prefix_space_override(const struct tokenizer_config *c)
     return !c || !c->present ? UNSET : c->add_prefix_space == YES ? YES : NO;
 }
 
-static bool load_parts(struct pipeline_tokenizer *t, const json_t *root,
+static bool load_parts(struct pipeline_tokenizer *t, const struct model_json *file,
                        const struct tokenizer_config *c, struct status *st)
 {
+    const json_t *root = file->root;
     if (!normalizer_load(json_object_get(root, "normalizer"), &t->normalizer, st) ||
         !pretokenizer_load(json_object_get(root, "pre_tokenizer"), prefix_space_override(c),
                            &t->pretokenizer, st) ||
-        !load_model(t, json_object_get(root, "model"), st) ||
+        !load_model(t, file, st) ||
         !token_decoder_load(json_object_get(root, "decoder"), &t->decoder, st) ||
         !post_processor_load(json_object_get(root, "post_processor"), &t->post_processor, st) ||
         !load_added_tokens(t, json_object_get(root, "added_tokens"), st))
@@ -207,39 +222,33 @@ static bool load_parts(struct pipeline_tokenizer *t, const json_t *root,
     return pipeline_tokenizer_finish(t, st);
 }
 
-static bool build(const json_t *root, const struct tokenizer_config *config, struct tokenizer **out,
-                  struct status *st)
+bool json_tokenizer_parse(const char *text, size_t len, const struct tokenizer_config *config,
+                          struct tokenizer **out, struct status *st)
 {
-    struct pipeline_tokenizer *t = pipeline_tokenizer_new();
-    if (!load_parts(t, root, config, st)) {
-        pipeline_tokenizer_free(t);
+    struct model_json file;
+    *out = NULL;
+    if (!model_json_parse(text, len, &file, st))
         return false;
-    }
-    *out = &t->base;
-    return true;
+    struct pipeline_tokenizer *t = pipeline_tokenizer_new();
+    bool ok = load_parts(t, &file, config, st);
+    if (ok)
+        *out = &t->base;
+    else
+        pipeline_tokenizer_free(t);
+    json_decref(file.root);
+    return ok;
 }
 
 bool json_tokenizer_load(const char *dir, const struct tokenizer_config *config,
                          struct tokenizer **out, struct status *st)
 {
-    json_t *root;
+    struct buf text;
     *out = NULL;
-    if (!model_file_read_json(dir, FILE_NAME, MAX_FILE_BYTES, &root, st))
-        return false;
-    bool ok = build(root, config, out, st);
-    json_decref(root);
-    return ok || status_prefix(st, "%s/%s: ", dir, FILE_NAME);
-}
-
-bool json_tokenizer_parse(const char *text, size_t len, const struct tokenizer_config *config,
-                          struct tokenizer **out, struct status *st)
-{
-    json_error_t error;
-    *out = NULL;
-    json_t *root = json_loadb(text, len, JSON_ALLOW_NUL, &error);
-    if (!root)
-        return status_set(st, STATUS_INVALID, "line %d: %s", error.line, error.text);
-    bool ok = build(root, config, out, st);
-    json_decref(root);
+    buf_init(&text, 0);
+    bool ok = model_file_read(dir, FILE_NAME, MAX_FILE_BYTES, &text, st);
+    if (ok)
+        ok = json_tokenizer_parse(buf_str(&text), text.len, config, out, st) ||
+             status_prefix(st, "%s/%s: ", dir, FILE_NAME);
+    buf_free(&text);
     return ok;
 }

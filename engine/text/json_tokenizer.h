@@ -10,7 +10,7 @@
 /* STATUS_NOT_FOUND where the directory has no tokenizer.json. `config` is read, not kept. */
 bool json_tokenizer_load(const char *model_dir, const struct tokenizer_config *config,
                          struct tokenizer **out, struct status *st);
-/* The same from the file's text; `config` may be NULL. For the fuzz target. */
+/* The same from the file's text; `config` may be NULL. */
 bool json_tokenizer_parse(const char *text, size_t len, const struct tokenizer_config *config,
                           struct tokenizer **out, struct status *st);
 

@@ -1,5 +1,6 @@
 /* model_file.c - open, check, read to the end. */
 #include "engine/text/model_file.h"
+#include "engine/text/model_json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,21 +56,10 @@ bool model_file_read_json(const char *dir, const char *name, size_t max_bytes, j
     *out = NULL;
     bool ok = model_file_read(dir, name, max_bytes, &text, st);
     if (ok) {
-        json_error_t error;
-        *out = json_loadb(buf_str(&text), text.len, JSON_ALLOW_NUL, &error);
-        /* Published files give 10^30 for "no limit" (model_max_length), beyond 64 bits. */
-        if (!*out && json_error_code(&error) == json_error_numeric_overflow)
-            *out = json_loadb(buf_str(&text), text.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL,
-                              &error);
-        if (!*out)
-            ok = status_set(st, STATUS_INVALID, "%s/%s: line %d: %s", dir, name, error.line,
-                            error.text);
-        else if (!json_is_object(*out))
-            ok = status_set(st, STATUS_INVALID, "%s/%s: not a JSON object", dir, name);
-    }
-    if (!ok && *out) {
-        json_decref(*out);
-        *out = NULL;
+        struct model_json parsed;
+        ok = model_json_parse(buf_str(&text), text.len, &parsed, st) ||
+             status_prefix(st, "%s/%s: ", dir, name);
+        *out = parsed.root;
     }
     buf_free(&text);
     return ok;
