@@ -1,6 +1,7 @@
 /* body.c - what every POST endpoint checks first. */
 #include "server/body.h"
 #include "config/limits.h"
+#include "server/api_error.h"
 
 #include <string.h>
 #include <strings.h>
@@ -78,4 +79,18 @@ bool body_model(const struct json_node *body, const struct server *s, const char
     struct json_node n = json_member(body, "model");
     const char *model = NULL;
     return json_read_string(&n, &model, NULL, st) && server_check_model(s, model, name, st);
+}
+
+void body_answer(struct exchange *x, body_handler *handle)
+{
+    struct status st;
+    struct body parsed;
+    if (!body_parse(x, &parsed, &st)) {
+        api_error_respond(x, &st);
+        return;
+    }
+    struct json_node body = json_root(parsed.root);
+    if (!handle(x, &body, &st))
+        api_error_respond(x, &st);
+    body_release(x, &parsed);
 }

@@ -19,4 +19,10 @@ void body_release(struct exchange *x, struct body *b);
 bool body_model(const struct json_node *body, const struct server *s, const char **name,
                 struct status *st);
 
+/* Answers the exchange, or fills `st` and returns false. */
+typedef bool body_handler(struct exchange *x, const struct json_node *body, struct status *st);
+/* An endpoint that answers at once: parses the body and lets `handle` answer; where either fails,
+ * the error is the answer. */
+void body_answer(struct exchange *x, body_handler *handle);
+
 #endif

@@ -119,8 +119,6 @@ static bool check_tool(const struct json_node *tool, struct status *st)
     return name ? true : json_invalid(&name_node, st, "missing_required_parameter", "is missing");
 }
 
-/* The model's text would have to be parsed for calls; until a parser is there, a request whose
- * answer could need one is refused, and tools can only be shown to the model. */
 static bool check_tool_choice(const struct json_node *body, bool has_tools, struct status *st)
 {
     struct json_node choice = json_member(body, "tool_choice");
@@ -151,7 +149,15 @@ static bool read_tools(const struct json_node *body, struct chat_input *out, str
             return false;
     }
     out->tools = count > 0 ? borrow(&tools) : NULL;
-    return check_tool_choice(body, count > 0, st);
+    return true;
+}
+
+/* The model's text would have to be parsed for calls; until a parser is there, a request whose
+ * answer could need one is refused, and tools can only be shown to the model. */
+bool chat_input_check_tools(const struct json_node *body, const struct chat_input *in,
+                            struct status *st)
+{
+    return check_tool_choice(body, in->tools != NULL, st);
 }
 
 /* --- options ------------------------------------------------------------------------------------
@@ -195,11 +201,32 @@ static bool read_kwargs(const struct json_node *body, struct chat_input *out, st
     return true;
 }
 
-bool chat_input_read(const struct json_node *body, struct chat_input *out, struct status *st)
+/* A template of the request's own, for servers that take any. */
+static bool read_template(const struct json_node *body, const struct server *s,
+                          struct chat_input *out, struct status *st)
+{
+    struct json_node node = json_member(body, "chat_template");
+    const char *text = NULL;
+    size_t len = 0;
+    if (!json_read_string(&node, &text, &len, st))
+        return false;
+    if (!text)
+        return true;
+    if (!s->config->trust_request_chat_template)
+        return json_invalid(&node, st, "unsupported_parameter",
+                            "is only taken by a server started with --trust-request-chat-template");
+    if (chat_template_derive(engine_info(s->engine)->chat_template, text, len, &out->chat_template,
+                             st))
+        return true;
+    return status_detail(st, "chat_template", "chat_template_error");
+}
+
+bool chat_input_read(const struct json_node *body, const struct server *s, struct chat_input *out,
+                     struct status *st)
 {
     memset(out, 0, sizeof *out);
     if (read_messages(body, out, st) && read_tools(body, out, st) && read_options(body, out, st) &&
-        read_kwargs(body, out, st))
+        read_kwargs(body, out, st) && read_template(body, s, out, st))
         return true;
     chat_input_free(out);
     return false;
@@ -208,7 +235,9 @@ bool chat_input_read(const struct json_node *body, struct chat_input *out, struc
 void chat_input_free(struct chat_input *in)
 {
     json_decref(in->kwargs);
+    chat_template_free(in->chat_template);
     in->kwargs = NULL;
+    in->chat_template = NULL;
 }
 
 static enum chat_content_format content_format(const struct server *s)
@@ -222,7 +251,8 @@ static enum chat_content_format content_format(const struct server *s)
 bool chat_input_render(const struct server *s, const struct chat_input *in, struct buf *out,
                        struct status *st)
 {
-    const struct chat_template *t = engine_info(s->engine)->chat_template;
+    const struct chat_template *t =
+        in->chat_template ? in->chat_template : engine_info(s->engine)->chat_template;
     const struct chat_template_options options = {
         .add_generation_prompt = in->add_generation_prompt,
         .continue_final_message = in->continue_final_message,

@@ -12,13 +12,19 @@
 struct chat_input {
     json_t *messages, *tools, *documents; /* borrowed from the body; the latter two may be NULL */
     json_t *kwargs;                       /* a new object, or NULL */
+    struct chat_template *chat_template;  /* that the request brings, or NULL */
     bool add_generation_prompt, continue_final_message;
     bool add_special_tokens;
 };
 
-bool chat_input_read(const struct json_node *body, struct chat_input *out, struct status *st);
+bool chat_input_read(const struct json_node *body, const struct server *s, struct chat_input *out,
+                     struct status *st);
+/* Refuses a request for an answer that this server could not give, for its tools or tool_choice. */
+bool chat_input_check_tools(const struct json_node *body, const struct chat_input *in,
+                            struct status *st);
 void chat_input_free(struct chat_input *in);
-/* Renders the prompt's text with the model's template; a model without one is refused. */
+/* Renders the prompt's text with the request's template or the model's; without any it is refused.
+ */
 bool chat_input_render(const struct server *s, const struct chat_input *in, struct buf *out,
                        struct status *st);
 /* Appends the text of the last message where its role is `role`, for echo; else false. */

@@ -26,7 +26,7 @@ static bool resolve_max_tokens(const struct generation *g, const struct prompt *
     int32_t cap = info->generation_max_new_tokens;
     int64_t wanted = params->max_tokens;
     if (!engine_check_length(g->server->engine, p->num_ids, (int32_t)(wanted < 0 ? 1 : wanted), st))
-        return status_detail(st, st->param[0] ? NULL : g->input.prompt_param, NULL);
+        return status_detail(st, st->param[0] ? NULL : g->input.format->prompt_param, NULL);
     if (wanted < 0)
         wanted = info->max_model_len - p->num_ids;
     if (cap > 0 && wanted > cap)
@@ -304,6 +304,20 @@ static void show(struct generation *g, struct choice *c, struct buf *out)
     c->end_sent = c->reason != FINISH_NONE;
 }
 
+static void put_usage_event(const struct generation *g, struct buf *out)
+{
+    struct json_writer w;
+    sse_begin(out);
+    json_writer_init(&w, out);
+    generation_open_body(g, g->input.format->chunk_object, &w);
+    json_key(&w, "choices");
+    json_open_array(&w);
+    json_close_array(&w);
+    generation_put_usage(g, &w);
+    json_close_object(&w);
+    sse_end(out);
+}
+
 static bool next_events(void *state, struct buf *out)
 {
     struct generation *g = state;
@@ -329,7 +343,7 @@ static bool next_events(void *state, struct buf *out)
     if (g->num_finished < g->num_choices)
         return true;
     if (g->input.params->include_usage)
-        g->input.format->usage(g, out);
+        put_usage_event(g, out);
     sse_done(out);
     return false;
 }

@@ -43,11 +43,11 @@ struct choice {
 struct generation;
 
 struct generation_format {
-    const char *id_prefix; /* "cmpl-" */
+    const char *id_prefix;    /* "cmpl-" */
+    const char *prompt_param; /* the field to name when a prompt is too long */
     /* Appends the events for what the choice shows since num_tokens_sent and text_sent. */
     void (*chunk)(const struct generation *g, struct choice *c, struct buf *out);
-    /* Appends the event that carries the usage alone. */
-    void (*usage)(const struct generation *g, struct buf *out);
+    const char *chunk_object; /* "chat.completion.chunk" */
     /* Appends the whole answer. */
     void (*body)(const struct generation *g, struct buf *out);
 };
@@ -58,7 +58,6 @@ struct generation_input {
     const char *model;                      /* the name to report */
     const struct prompt *prompts;
     int32_t num_prompts;
-    const char *prompt_param; /* the field to name when a prompt is too long */
     const void *format_data;
 };
 
@@ -78,6 +77,14 @@ struct generation {
 /* Submits and answers, with an error where that is what comes out. Takes over the reference that
  * input->params->lists holds, in every case. */
 void generation_run(struct exchange *x, const struct generation_input *input);
+
+/* The prompts of a body, and what else its format has of its own; params are read already. */
+typedef bool generation_prompts(struct exchange *x, const struct json_node *body,
+                                struct generation_input *in, struct generation_params *params,
+                                struct status *st);
+/* What a generating endpoint does: reads the body, lets `prompts` read the rest, and runs. */
+void generation_serve(struct exchange *x, enum generation_kind kind,
+                      const struct generation_format *format, generation_prompts *prompts);
 
 /* --- for formats --- */
 /* "stop", "length", "abort", or NULL while the choice runs. */

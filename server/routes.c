@@ -24,6 +24,7 @@ static const struct route routes[] = {
     { "POST", "/tokenize", api_tokenize, true, true, false },
     { "POST", "/detokenize", api_detokenize, true, true, false },
     { "POST", "/apply-template", api_apply_template, true, true, false },
+    { "GET", "/props", api_props, true, true, false },
     { "GET", "/metrics", api_metrics, true, true, false },
     { "GET", "/version", api_version, true, false, false },
     { "GET", "/health", api_health, false, false, false },

@@ -363,7 +363,6 @@ static const char *const refused_fields[] = {
     "thinking_token_budget",
     "audio",
     "mm_processor_kwargs",
-    "chat_template",
 };
 
 static bool asks_for_nothing(const json_t *value)
@@ -418,8 +417,8 @@ static const char *const other_fields[] = {
     "allowed_token_ids", "stream", "stream_options", "logprobs", "top_logprobs", "prompt_logprobs",
     "n", "best_of", "max_tokens", "max_completion_tokens", "cache_salt", "response_format", "echo",
     "add_special_tokens", "return_token_ids", "return_tokens_as_token_ids", "documents",
-    "add_generation_prompt", "continue_final_message", "chat_template_kwargs", "reasoning_effort",
-    "parallel_tool_calls", "request_id",
+    "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs",
+    "reasoning_effort", "parallel_tool_calls", "request_id",
     /* without effect on the tokens */
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
     "include_reasoning", "length_penalty", "early_stopping", "spaces_between_special_tokens"

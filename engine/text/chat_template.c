@@ -274,15 +274,35 @@ bool chat_template_from_source(const struct chat_template_source *source, const 
     return ok;
 }
 
-const char *chat_template_text(const struct chat_template *t, size_t *len)
+bool chat_template_derive(const struct chat_template *model, const char *text, size_t len,
+                          struct chat_template **out, struct status *st)
 {
-    *len = t->plain.source_len;
-    return t->plain.source;
+    json_t *none = json_object();
+    const struct chat_template_source source = { .where = "the request",
+                                                 .plain = text,
+                                                 .plain_len = len,
+                                                 .special_tokens =
+                                                     model ? model->special_tokens : none };
+    bool ok = chat_template_from_source(&source, NULL, out, st);
+    json_decref(none);
+    return ok;
 }
 
 static const struct named_template *choose(const struct chat_template *t, bool with_tools)
 {
     return with_tools && t->tool_use.jinja ? &t->tool_use : &t->plain;
+}
+
+const char *chat_template_text(const struct chat_template *t, bool with_tools, size_t *len)
+{
+    const struct named_template *n = choose(t, with_tools);
+    *len = n->source_len;
+    return n->source;
+}
+
+const char *chat_template_token(const struct chat_template *t, const char *name)
+{
+    return json_string_value(json_object_get(t->special_tokens, name));
 }
 
 bool chat_template_wants_parts(const struct chat_template *t, bool with_tools)

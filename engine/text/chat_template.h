@@ -47,9 +47,16 @@ struct chat_template_source {
 /* The same from such a source. */
 bool chat_template_from_source(const struct chat_template_source *source, const char *override,
                                struct chat_template **out, struct status *st);
+/* A template given with a request, with the special tokens of the model's own (which may be NULL).
+ */
+bool chat_template_derive(const struct chat_template *model, const char *text, size_t len,
+                          struct chat_template **out, struct status *st);
 void chat_template_free(struct chat_template *t);
-/* The text of the template that is taken without tools, as it was given, and its length. */
-const char *chat_template_text(const struct chat_template *t, size_t *len);
+/* The text of the template that is taken with (or without) tools, as it was given, and its length.
+ */
+const char *chat_template_text(const struct chat_template *t, bool with_tools, size_t *len);
+/* The text of "bos_token" or the like, owned by the template; NULL where the model has none. */
+const char *chat_template_token(const struct chat_template *t, const char *name);
 
 /* Appends the prompt. `messages` is an array of objects; `tools` and `documents` are arrays or
  * NULL; none of them is changed. Where the model has a template named "tool_use", it is taken when

@@ -11,6 +11,7 @@ void api_model(struct exchange *x); /* /v1/models/{id} */
 void api_tokenize(struct exchange *x);
 void api_detokenize(struct exchange *x);
 void api_apply_template(struct exchange *x);
+void api_props(struct exchange *x);
 void api_health(struct exchange *x);
 void api_live(struct exchange *x);
 void api_version(struct exchange *x);

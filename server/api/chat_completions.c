@@ -1,7 +1,5 @@
 /* chat_completions.c - POST /v1/chat/completions: messages in, a message out. */
 #include "server/api/api.h"
-#include "server/api_error.h"
-#include "server/body.h"
 #include "server/chat_messages.h"
 #include "server/logprobs.h"
 #include "server/prompts.h"
@@ -46,7 +44,7 @@ static void open_chunk(const struct generation *g, const struct choice *c, struc
 {
     sse_begin(out);
     json_writer_init(w, out);
-    generation_open_body(g, "chat.completion.chunk", w);
+    generation_open_body(g, g->input.format->chunk_object, w);
     json_key(w, "choices");
     json_open_array(w);
     json_open_object(w);
@@ -114,20 +112,6 @@ static void write_chunk(const struct generation *g, struct choice *c, struct buf
     close_chunk(g, c, c->num_tokens, &w);
 }
 
-static void write_usage(const struct generation *g, struct buf *out)
-{
-    struct json_writer w;
-    sse_begin(out);
-    json_writer_init(&w, out);
-    generation_open_body(g, "chat.completion.chunk", &w);
-    json_key(&w, "choices");
-    json_open_array(&w);
-    json_close_array(&w);
-    generation_put_usage(g, &w);
-    json_close_object(&w);
-    sse_end(out);
-}
-
 /* --- whole --------------------------------------------------------------------------------------
  */
 
@@ -188,8 +172,9 @@ static void write_body(const struct generation *g, struct buf *out)
 
 static const struct generation_format chat_format = {
     .id_prefix = "chatcmpl-",
+    .prompt_param = "messages",
+    .chunk_object = "chat.completion.chunk",
     .chunk = write_chunk,
-    .usage = write_usage,
     .body = write_body,
 };
 
@@ -225,51 +210,23 @@ static bool encode(struct exchange *x, const struct json_node *body, const struc
     return ok;
 }
 
-static bool prepare(struct exchange *x, const struct json_node *body, struct generation_input *in,
-                    struct generation_params *params, struct status *st)
+static bool read_messages(struct exchange *x, const struct json_node *body,
+                          struct generation_input *in, struct generation_params *params,
+                          struct status *st)
 {
-    const struct server *s = x->app;
-    const struct engine_info *info = engine_info(s->engine);
-    const struct sampling_limits limits = { .defaults = info->sampling_defaults,
-                                            .vocab_size = info->vocab_size,
-                                            .max_logprobs = info->max_logprobs };
     struct chat_format_data *data = arena_alloc(&x->arena, sizeof *data);
     struct chat_input chat;
     in->format_data = data;
-    params->tokens_as_token_ids = s->config->return_tokens_as_token_ids;
-    if (!body_model(body, s, &in->model, st) ||
-        !sampling_fields_read(body, GENERATION_CHAT, &limits, &x->arena, params, st))
+    if (!chat_input_read(body, x->app, &chat, st))
         return false;
-    if (!chat_input_read(body, &chat, st)) {
-        sampling_lists_unref(params->lists);
-        return false;
-    }
     if (params->echo)
         keep_echo(x, &chat, data);
-    bool ok = encode(x, body, &chat, in, st);
+    bool ok = chat_input_check_tools(body, &chat, st) && encode(x, body, &chat, in, st);
     chat_input_free(&chat);
-    if (!ok)
-        sampling_lists_unref(params->lists);
     return ok;
 }
 
 void api_chat_completions(struct exchange *x)
 {
-    struct status st;
-    struct body parsed;
-    struct generation_params *params = arena_alloc(&x->arena, sizeof *params);
-    struct generation_input in = { .format = &chat_format,
-                                   .params = params,
-                                   .prompt_param = "messages" };
-    if (!body_parse(x, &parsed, &st)) {
-        api_error_respond(x, &st);
-        return;
-    }
-    struct json_node body = json_root(parsed.root);
-    bool ready = prepare(x, &body, &in, params, &st);
-    body_release(x, &parsed);
-    if (ready)
-        generation_run(x, &in);
-    else
-        api_error_respond(x, &st);
+    generation_serve(x, GENERATION_CHAT, &chat_format, read_messages);
 }

@@ -1,7 +1,5 @@
 /* completions.c - POST /v1/completions: prompts in, text out. */
 #include "server/api/api.h"
-#include "server/api_error.h"
-#include "server/body.h"
 #include "server/logprobs.h"
 #include "server/prompts.h"
 #include "server/sse.h"
@@ -77,20 +75,6 @@ static void write_chunk(const struct generation *g, struct choice *c, struct buf
     sse_end(out);
 }
 
-static void write_usage(const struct generation *g, struct buf *out)
-{
-    struct json_writer w;
-    sse_begin(out);
-    json_writer_init(&w, out);
-    generation_open_body(g, "text_completion", &w);
-    json_key(&w, "choices");
-    json_open_array(&w);
-    json_close_array(&w);
-    generation_put_usage(g, &w);
-    json_close_object(&w);
-    sse_end(out);
-}
-
 static void write_body(const struct generation *g, struct buf *out)
 {
     struct json_writer w;
@@ -109,8 +93,9 @@ static void write_body(const struct generation *g, struct buf *out)
 
 static const struct generation_format completion_format = {
     .id_prefix = "cmpl-",
+    .prompt_param = "prompt",
+    .chunk_object = "text_completion",
     .chunk = write_chunk,
-    .usage = write_usage,
     .body = write_body,
 };
 
@@ -130,45 +115,19 @@ static void default_max_tokens(const struct server *s, struct generation_params 
     }
 }
 
-static bool prepare(struct exchange *x, const struct json_node *body, struct generation_input *in,
-                    struct generation_params *params, struct status *st)
+static bool read_prompts(struct exchange *x, const struct json_node *body,
+                         struct generation_input *in, struct generation_params *params,
+                         struct status *st)
 {
-    const struct server *s = x->app;
-    const struct engine_info *info = engine_info(s->engine);
-    const struct sampling_limits limits = { .defaults = info->sampling_defaults,
-                                            .vocab_size = info->vocab_size,
-                                            .max_logprobs = info->max_logprobs };
     struct prompt *prompts;
-    params->tokens_as_token_ids = s->config->return_tokens_as_token_ids;
-    if (!body_model(body, s, &in->model, st) ||
-        !sampling_fields_read(body, GENERATION_COMPLETION, &limits, &x->arena, params, st))
+    if (!prompts_read(x, body, params, &prompts, &in->num_prompts, st))
         return false;
-    if (!prompts_read(x, body, params, &prompts, &in->num_prompts, st)) {
-        sampling_lists_unref(params->lists);
-        return false;
-    }
-    default_max_tokens(s, params, prompts, in->num_prompts);
+    default_max_tokens(x->app, params, prompts, in->num_prompts);
     in->prompts = prompts;
     return true;
 }
 
 void api_completions(struct exchange *x)
 {
-    struct status st;
-    struct body parsed;
-    struct generation_params *params = arena_alloc(&x->arena, sizeof *params);
-    struct generation_input in = { .format = &completion_format,
-                                   .params = params,
-                                   .prompt_param = "prompt" };
-    if (!body_parse(x, &parsed, &st)) {
-        api_error_respond(x, &st);
-        return;
-    }
-    struct json_node body = json_root(parsed.root);
-    bool ready = prepare(x, &body, &in, params, &st);
-    body_release(x, &parsed);
-    if (ready)
-        generation_run(x, &in);
-    else
-        api_error_respond(x, &st);
+    generation_serve(x, GENERATION_COMPLETION, &completion_format, read_prompts);
 }

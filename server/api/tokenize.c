@@ -1,7 +1,6 @@
 /* tokenize.c - POST /tokenize and /detokenize: what the tokenizer makes of a text, a conversation
  * or a list of ids. */
 #include "server/api/api.h"
-#include "server/api_error.h"
 #include "server/body.h"
 #include "server/chat_messages.h"
 #include "server/prompts.h"
@@ -19,7 +18,7 @@ static bool read_text(struct exchange *x, const struct json_node *body, struct b
     const char *given = NULL;
     size_t len = 0;
     if (messages.value) {
-        if (!chat_input_read(body, &chat, st))
+        if (!chat_input_read(body, x->app, &chat, st))
             return false;
         *add_special_tokens = chat.add_special_tokens;
         bool ok = chat_input_render(x->app, &chat, text, st);
@@ -46,7 +45,7 @@ static void put_pieces(const struct tokenizer *t, const struct token_list *list,
     json_close_array(w);
 }
 
-static bool answer(struct exchange *x, const struct json_node *body, struct status *st)
+static bool tokenize(struct exchange *x, const struct json_node *body, struct status *st)
 {
     const struct server *s = x->app;
     const struct engine_info *info = engine_info(s->engine);
@@ -86,16 +85,7 @@ static bool answer(struct exchange *x, const struct json_node *body, struct stat
 
 void api_tokenize(struct exchange *x)
 {
-    struct status st;
-    struct body parsed;
-    if (!body_parse(x, &parsed, &st)) {
-        api_error_respond(x, &st);
-        return;
-    }
-    struct json_node body = json_root(parsed.root);
-    if (!answer(x, &body, &st))
-        api_error_respond(x, &st);
-    body_release(x, &parsed);
+    body_answer(x, tokenize);
 }
 
 static bool detokenize(struct exchange *x, const struct json_node *body, struct status *st)
@@ -128,14 +118,5 @@ static bool detokenize(struct exchange *x, const struct json_node *body, struct 
 
 void api_detokenize(struct exchange *x)
 {
-    struct status st;
-    struct body parsed;
-    if (!body_parse(x, &parsed, &st)) {
-        api_error_respond(x, &st);
-        return;
-    }
-    struct json_node body = json_root(parsed.root);
-    if (!detokenize(x, &body, &st))
-        api_error_respond(x, &st);
-    body_release(x, &parsed);
+    body_answer(x, detokenize);
 }

@@ -137,38 +137,23 @@ static void fake_make_vocab(void)
 /* --- chat template: "role: content\n" -----------------------------------------------------------
  */
 
-struct chat_template {
-    int unused;
-};
-static struct chat_template fake_template;
+static const char fake_template_text[] =
+    "{%- for m in messages -%}"
+    "{%- if m.role == 'bad' %}{{ raise_exception(\"no role 'bad'\") }}{% endif -%}"
+    "{{ m.role }}: {{ m.content }}{{ '\\n' }}"
+    "{%- endfor -%}"
+    "{%- if tools %}tools {{ tools | length }}{{ '\\n' }}{% endif -%}"
+    "{%- if shout %}!{% endif -%}"
+    "{%- if add_generation_prompt %}>{% endif -%}";
 
-bool chat_template_render(const struct chat_template *t, json_t *messages, json_t *tools,
-                          json_t *documents, const struct chat_template_options *options,
-                          struct buf *out, struct status *st)
+static struct chat_template *fake_template;
+
+static void fake_make_template(void)
 {
-    size_t i;
-    json_t *message;
-    (void)t, (void)documents;
-    json_array_foreach(messages, i, message)
-    {
-        const char *role = json_string_value(json_object_get(message, "role"));
-        if (strcmp(role, "bad") == 0)
-            return status_set(st, STATUS_INVALID, "no role 'bad'");
-        const json_t *content = json_object_get(message, "content");
-        buf_printf(out, "%s: ", role);
-        buf_append(out, json_string_value(content), json_string_length(content));
-        for (size_t k = 0; k < json_array_size(content); k++)
-            buf_printf(out, "%s%s", k ? "\n" : "",
-                       json_string_value(json_object_get(json_array_get(content, k), "text")));
-        buf_append_char(out, '\n');
-    }
-    if (tools)
-        buf_printf(out, "tools %zu\n", json_array_size(tools));
-    if (options->kwargs && json_is_true(json_object_get(options->kwargs, "shout")))
-        buf_append_str(out, "!");
-    if (options->add_generation_prompt)
-        buf_append_str(out, ">");
-    return true;
+    struct status st = { 0 };
+    if (!fake_template && !chat_template_derive(NULL, fake_template_text,
+                                                sizeof fake_template_text - 1, &fake_template, &st))
+        abort();
 }
 
 /* --- engine -------------------------------------------------------------------------------------
@@ -303,13 +288,14 @@ struct engine *engine_new(const struct config *config)
     e->defaults.eos_token_ids = e->eos_ids;
     e->defaults.num_eos_token_ids = 1;
     fake_make_vocab();
+    fake_make_template();
     e->info = (struct engine_info){ .model_path = "fake",
                                     .architecture = "Fake",
                                     .max_model_len = FAKE_MAX_LEN,
                                     .vocab_size = FAKE_VOCAB,
                                     .max_logprobs = 20,
                                     .tokenizer = &fake_tokenizer,
-                                    .chat_template = &fake_template,
+                                    .chat_template = fake_template,
                                     .sampling_defaults = &e->defaults };
     e->metrics = metrics_new("fake", FAKE_MAX_LEN);
     atomic_init(&e->tick_us, 200);

@@ -89,7 +89,10 @@ static void chat_templates(void **state)
     render(t, NULL, "<s>hi</s>False");
     render(t, tools, "tools: 2");
     size_t len;
-    assert_non_null(strstr(chat_template_text(t, &len), "bos_token"));
+    assert_non_null(strstr(chat_template_text(t, false, &len), "bos_token"));
+    assert_string_equal(chat_template_text(t, true, &len), "tools: {{ tools | length }}");
+    assert_string_equal(chat_template_token(t, "bos_token"), "<s>");
+    assert_null(chat_template_token(t, "unk_token"));
     chat_template_free(t);
     /* The operator's own knows the model's tokens, and stands in for both. */
     assert_true(gguf_chat_template_load(&x.f.vocab, "{{ bos_token }}!", &t, &st));
