@@ -26,6 +26,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc, (void)argv;
     config_defaults(&config);
     config.model = "fake";
+    config.trust_request_chat_template = true;
     startup_init(&startup);
     CHECK(server_init(&server, &config, engine_new(&config), &startup, &st));
     return 0;
@@ -81,7 +82,7 @@ static void read_chat(const struct json_node *body)
     struct chat_input chat;
     struct status st = { 0 };
     struct buf text = { 0 };
-    if (!chat_input_read(body, &chat, &st)) {
+    if (!chat_input_read(body, &server, &chat, &st)) {
         check_error(&st);
         return;
     }
