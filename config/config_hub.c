@@ -128,6 +128,9 @@ bool config_read_hub(struct config *c, struct status *st)
     read_paths(c);
     const char *offline = variable("HF_HUB_OFFLINE");
     c->hub.offline = is_true(offline ? offline : variable("TRANSFORMERS_OFFLINE"));
+    static const char *const ca_names[] = { "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
+                                            "CURL_CA_BUNDLE" };
+    c->hub.ca_file = first_of(c, ca_names, 3);
     c->hub.no_bars = is_true(variable("HF_HUB_DISABLE_PROGRESS_BARS"));
     return read_endpoint(c, st) && read_timeout(c, st) && read_token(c, st);
 }

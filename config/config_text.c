@@ -132,7 +132,7 @@ void config_help(struct buf *out)
         "GGUF file. The hub's cache is shared with huggingface_hub, whose variables count:\n"
         "HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE,\n"
         "HF_HUB_DOWNLOAD_TIMEOUT (seconds without a byte), HF_HUB_DISABLE_PROGRESS_BARS; so do\n"
-        "HTTPS_PROXY and NO_PROXY.\n"
+        "HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE.\n"
         "\n"
         "An option can stand on the command line (--max-model-len 4096), in the environment\n"
         "(INFERD_MAX_MODEL_LEN=4096) or in the JSON file that --config names (\"max_model_len\": "

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,6 +239,19 @@ void engine_free(struct engine *e)
 enum engine_state engine_state(struct engine *e)
 {
     return (enum engine_state)atomic_load(&e->state);
+}
+
+void engine_on_progress(struct engine *e, void (*told)(void *arg, const char *text), void *arg)
+{
+    e->on_progress = told;
+    e->on_progress_arg = arg;
+}
+
+void engine_get_progress(struct engine *e, char *out, size_t size)
+{
+    pthread_mutex_lock(&e->stats_mutex);
+    snprintf(out, size, "%s", e->progress);
+    pthread_mutex_unlock(&e->stats_mutex);
 }
 
 const char *engine_local_path(struct engine *e)

@@ -62,6 +62,12 @@ extern const int32_t num_engine_pull_stages;
 /* That path, once the stage "hub" is up: a directory, or a .gguf file. */
 const char *engine_local_path(struct engine *e);
 
+/* Who is told, on the thread that runs the stages and a few times a second, how far a stage is that
+ * takes its time: "45 % of 600 MB". Set before the stages run. */
+void engine_on_progress(struct engine *e, void (*told)(void *arg, const char *text), void *arg);
+/* The same for anybody; empty when it is not known. */
+void engine_get_progress(struct engine *e, char *out, size_t size);
+
 enum engine_state engine_state(struct engine *e);
 const struct engine_info *engine_info(struct engine *e);
 struct metrics *engine_metrics(struct engine *e);

@@ -6,10 +6,12 @@
 #include "base/log.h"
 #include "config/limits.h"
 #include "engine/model/hub.h"
+#include "engine/model/hub_progress.h"
 #include "engine/model/hub_ref.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,7 +51,23 @@ static void begin_request(const struct config *c, struct hub_request *r)
         .offline = c->hub.offline,
         .show_bars = !c->hub.no_bars && !c->journal_stream,
         .timeout_s = c->hub.timeout_s,
+        .ca_file = c->hub.ca_file,
     };
+}
+
+/* "45 % of 600 MB", for health checks and the supervisor. */
+static void tell_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct engine *e = arg;
+    char text[sizeof e->progress];
+    double share = total_bytes ? (double)done_bytes / (double)total_bytes : 1;
+    snprintf(text, sizeof text, "%.0f %% of %s", 100 * share,
+             hub_size_show((double)total_bytes).text);
+    pthread_mutex_lock(&e->stats_mutex);
+    memcpy(e->progress, text, sizeof text);
+    pthread_mutex_unlock(&e->stats_mutex);
+    if (e->on_progress)
+        e->on_progress(e->on_progress_arg, text);
 }
 
 static bool find_model(struct engine *e, const struct hub_request *r, struct status *st)
@@ -91,6 +109,10 @@ bool engine_hub_up(void *context, struct status *st)
     struct hub_request r;
     char *token = NULL;
     begin_request(c, &r);
+    r.on_progress = tell_progress;
+    r.progress_arg = e;
+    if (c->revision && hub_ref_is_local(c->model))
+        log_warning("--revision is for models of the hub; '%s' is on this machine", c->model);
     bool asks = !hub_ref_is_local(c->model) || (c->tokenizer && !hub_ref_is_local(c->tokenizer));
     bool ok = !asks || r.token || !c->hub.token_file || c->hub.offline ||
               read_token_file(c->hub.token_file, &token, st);
@@ -98,6 +120,9 @@ bool engine_hub_up(void *context, struct status *st)
         r.token = token;
     ok = ok && find_model(e, &r, st) && find_tokenizer(e, &r, st);
     free(token);
+    pthread_mutex_lock(&e->stats_mutex);
+    e->progress[0] = '\0'; /* of this stage alone */
+    pthread_mutex_unlock(&e->stats_mutex);
     if (!ok)
         engine_hub_down(e);
     return ok;

@@ -41,9 +41,12 @@ struct engine {
     _Atomic bool stopping, abort_all, idle;
     _Atomic uint64_t heartbeat, num_steps;
     _Atomic int32_t num_unfinished;
-    pthread_mutex_t stats_mutex; /* guards published and failure */
+    pthread_mutex_t stats_mutex; /* guards published, failure and progress */
     struct engine_stats published;
     struct status failure;
+    char progress[64]; /* of the stage in progress; empty: not known */
+    void (*on_progress)(void *arg, const char *text); /* set before the stages */
+    void *on_progress_arg;
 };
 
 /* The stage "hub": model_path and what goes with it. */

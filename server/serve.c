@@ -20,6 +20,7 @@ enum {
     DRAIN_TICK_MS = 20,
     /* What ends the streams after an abort: each needs one engine step and one write. */
     ABORT_GRACE_MS = 3000,
+    EXTEND_TIMEOUT_USEC = 2000000000, /* half an hour from then on */
     /* Descriptors beside those of connections: model files, logs, the listening socket. */
     OTHER_DESCRIPTORS = 192
 };
@@ -32,6 +33,7 @@ struct daemon {
     struct http_server *http; /* NULL while not listening */
     struct notifier notifier;
     sigset_t signals;
+    uint64_t told_ns; /* when the supervisor was last told of progress */
 };
 
 enum { GIVE_UP_MS = 5000 }; /* what a failed engine's clients have to read their errors */
@@ -143,6 +145,19 @@ static void listen_down(void *context)
 }
 
 static const struct startup_stage listen_stage = { "listening socket", listen_up, listen_down };
+
+/* A download may take longer than the supervisor waits for READY=1 (TimeoutStartSec): as long as it
+ * goes on, the wait is extended. The last extension covers the stages that follow. */
+static void tell_progress(void *arg, const char *text)
+{
+    struct daemon *d = arg;
+    uint64_t now = clock_now_ns();
+    if (now - d->told_ns < UINT64_C(1000000000))
+        return;
+    d->told_ns = now;
+    notify_send(&d->notifier, "STATUS=loading: %s, %s\nEXTEND_TIMEOUT_USEC=%d",
+                startup_current(&d->startup), text, EXTEND_TIMEOUT_USEC);
+}
 
 static void tell_stage(void *arg, const char *name)
 {
@@ -256,6 +271,7 @@ int serve_run(const struct config *config)
     log_start(config);
     notify_open(&d.notifier, config->notify_socket, config->watchdog_usec);
     d.engine = engine_new(config);
+    engine_on_progress(d.engine, tell_progress, &d);
     if (server_init(&d.server, config, d.engine, &d.startup, &st)) {
         if (bring_up(&d, &st)) {
             tell_ready(&d);

@@ -48,11 +48,14 @@ void server_free(struct server *s)
 
 bool server_check_ready(const struct server *s, struct status *st)
 {
+    char progress[80];
     switch (engine_state(s->engine)) {
     case ENGINE_READY:
         return true;
     case ENGINE_LOADING:
-        status_set(st, STATUS_UNAVAILABLE, "loading: %s", startup_current(s->startup));
+        engine_get_progress(s->engine, progress, sizeof progress);
+        status_set(st, STATUS_UNAVAILABLE, "loading: %s%s%s", startup_current(s->startup),
+                   progress[0] ? ", " : "", progress);
         return status_detail(st, NULL, "loading");
     case ENGINE_FAILED:
         engine_get_failure(s->engine, st);

@@ -42,9 +42,9 @@ bool hub_session_open(struct hub_session *s, const struct hub_request *r, struct
                           "there is no place for the hub's cache: set HF_HOME or --download-dir");
     s->file = s->ref.file[0] ? s->ref.file : NULL;
     hub_cache_init(&s->cache, r->cache_dir, s->ref.repo);
-    s->http = (struct hub_http_options){ .endpoint = r->endpoint,
-                                         .token = r->token,
-                                         .timeout_s = r->timeout_s };
+    s->http = (struct hub_http_options){
+        .endpoint = r->endpoint, .token = r->token, .timeout_s = r->timeout_s, .ca_file = r->ca_file
+    };
     s->site = (struct hub_site){ .http = &s->http, .repo = s->ref.repo };
     return true;
 }
@@ -262,11 +262,15 @@ static bool fetch(struct hub_session *s, const struct hub_file *const *files, in
                 status_set(st, STATUS_INVALID, "the hub gives no hash of '%.200s'", files[i]->path);
         else if (!hub_cache_has_blob(&s->cache, files[i]->digest, files[i]->size_bytes))
             missing[num_missing++] = files[i];
+        else /* killed between the rename and the end of it, a run leaves its record */
+            hub_parts_discard(s->cache.blobs_dir, files[i]->digest);
     }
     const struct hub_transfer_options options = { .site = &s->site,
                                                   .cache = &s->cache,
                                                   .commit = s->commit,
-                                                  .show_bars = s->request->show_bars };
+                                                  .show_bars = s->request->show_bars,
+                                                  .on_progress = s->request->on_progress,
+                                                  .progress_arg = s->request->progress_arg };
     if (ok && num_missing > 0)
         ok = hub_cache_create(&s->cache, st) && check_space(s, missing, num_missing, st) &&
              hub_transfer(&options, missing, num_missing, st);

@@ -21,6 +21,10 @@ struct hub_request {
     bool offline;         /* no request at all */
     bool show_bars;       /* of progress, on a terminal */
     int32_t timeout_s;
+    const char *ca_file; /* certificates to trust instead of the system's; NULL: those */
+    /* Called a few times a second while files arrive, on the caller's thread; may be NULL. */
+    void (*on_progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+    void *progress_arg;
 };
 
 /* The snapshot's directory, or of GGUF the path of its (first) file; malloc'ed. */

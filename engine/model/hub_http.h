@@ -19,6 +19,7 @@ struct hub_http_options {
     const char *endpoint; /* "https://huggingface.co", without a slash at its end */
     const char *token;    /* NULL: none */
     int32_t timeout_s;    /* without a byte; also for connecting */
+    const char *ca_file;  /* certificates to trust; NULL: the system's */
     atomic_bool *stop;    /* once true, running requests end within a second; may be NULL */
 };
 

@@ -273,3 +273,13 @@ void hub_parts_remove(struct hub_parts *p)
     unlink(p->path);
     unlink(p->record_path);
 }
+
+void hub_parts_discard(const char *blobs_dir, const char *digest)
+{
+    static const char *const endings[] = { "incomplete", "parts" };
+    for (int i = 0; i < 2; i++) {
+        char *path = file_path(blobs_dir, digest, endings[i]);
+        unlink(path);
+        free(path);
+    }
+}

@@ -52,5 +52,7 @@ bool hub_parts_reset(struct hub_parts *p, struct status *st);
 bool hub_parts_publish(struct hub_parts *p, const char *blob_path, struct status *st);
 /* Removes both files. */
 void hub_parts_remove(struct hub_parts *p);
+/* Removes what there is of them, unopened. */
+void hub_parts_discard(const char *blobs_dir, const char *digest);
 
 #endif

@@ -351,7 +351,9 @@ static void main_loop(struct transfer *t)
     while (!t->failed && t->num_done < t->num_items) {
         open_items(t);
         wait_tick(t);
-        show(t, &progress);
+        uint64_t now_bytes = show(t, &progress);
+        if (t->options->on_progress)
+            t->options->on_progress(t->options->progress_arg, now_bytes, total);
     }
     uint64_t done_bytes = show(t, &progress);
     t->over = true;

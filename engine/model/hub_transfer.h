@@ -13,7 +13,9 @@ struct hub_transfer_options {
     const struct hub_site *site;
     const struct hub_cache *cache;
     const char *commit;
-    bool show_bars; /* on a terminal */
+    bool show_bars;                                                            /* on a terminal */
+    void (*on_progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes); /* NULL: nobody */
+    void *progress_arg;
 };
 
 /* Returns when all of `files` are blobs of the cache, or at the first failure that does not pass;

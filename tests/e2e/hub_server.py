@@ -312,7 +312,8 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Hub:
-    def __init__(self):
+    def __init__(self, tls=None):
+        """`tls`: an ssl.SSLContext for both servers."""
         self.repos, self.by_digest, self.tokens = {}, {}, {}
         self.faults, self.requests, self.sent = [], [], {}
         self.rate = 0  # bytes per second and connection; 0: all it can
@@ -322,9 +323,12 @@ class Hub:
         for where in ("", "cdn"):
             server = Server(("127.0.0.1", 0), Handler)
             server.hub, server.where = self, where
+            if tls:
+                server.socket = tls.wrap_socket(server.socket, server_side=True)
             self.servers.append(server)
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url, self.cdn_url = (f"http://127.0.0.1:{s.server_port}" for s in self.servers)
+        scheme = "https" if tls else "http"
+        self.url, self.cdn_url = (f"{scheme}://127.0.0.1:{s.server_port}" for s in self.servers)
 
     def close(self):
         self.released.set()

@@ -1,4 +1,5 @@
 """`inferd pull`, `serve ORG/NAME` and `plan ORG/NAME` against a hub on loopback that misbehaves."""
+import fcntl
 import functools
 import hashlib
 import json
@@ -6,7 +7,10 @@ import os
 import random
 import shutil
 import signal
+import ssl
+import struct
 import subprocess
+import termios
 import threading
 import time
 
@@ -122,6 +126,29 @@ def test_pull_makes_a_snapshot(hub, env, pull):
     # What does not exist is noted, for us and for transformers.
     assert os.path.exists(os.path.join(repo_dir(env), ".no_exist", commit, "tokenizer.model"))
     assert hub.bytes_sent() == sum(hub.repos[REPO].commits[commit][p].size for p in WANTED)
+
+
+def test_lines_and_bars(hub, env, pull):
+    """Lines where nobody watches, bars redrawn in place on a terminal."""
+    hub.add_repo(REPO, files())
+    stderr = pull(REPO).stderr
+    assert "5 files, 3.2 MB" in stderr and "5 of 5 files" in stderr and "/s" in stderr
+    assert "\x1b" not in stderr
+    shutil.rmtree(env["HF_HOME"])
+    hub.rate = 5_000_000
+    terminal, side = os.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen([BIN, "pull", REPO], env=env, stdout=side, stderr=side)
+    os.close(side)
+    shown = b""
+    try:
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    except OSError:
+        pass  # how a terminal ends whose other side is closed
+    os.close(terminal)
+    assert process.wait() == 0
+    assert b"model.safetensors" in shown and b"total" in shown and b"[####" in shown
 
 
 def test_second_pull_asks_once_and_fetches_nothing(hub, pull):
@@ -271,6 +298,40 @@ def test_redirect_loop_ends(hub, pull):
                             value=f"/{REPO}/resolve/main/model.safetensors"))
     result = pull(REPO, check=False)
     assert result.returncode == 1 and "redirects" in result.stderr
+
+
+def test_https(env, tmp_path):
+    """Certificates count, and from https nothing leads back to http."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here to make a certificate with")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key,
+                    "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    secure, plain = Hub(tls), Hub()
+    try:
+        secure.add_repo(REPO, files())
+        plain.add_repo(REPO, files())
+
+        def run(**more):
+            return subprocess.run([BIN, "pull", REPO], capture_output=True, text=True,
+                                  timeout=60 * SLOW, env={**env, "HF_ENDPOINT": secure.url, **more})
+
+        begin = time.time()
+        result = run()
+        assert result.returncode == 1 and "certificate" in result.stderr
+        assert time.time() - begin < 5 * SLOW and secure.requests == []
+        secure.faults.append(Fault("resolve", "redirect", times=-1, path="model.safetensors",
+                                   value=plain.url + f"/{REPO}/resolve/main/model.safetensors"))
+        result = run(SSL_CERT_FILE=str(cert))
+        assert result.returncode == 1 and "not https" in result.stderr and plain.requests == []
+        secure.faults.clear()
+        assert run(SSL_CERT_FILE=str(cert)).returncode == 0
+    finally:
+        secure.close()
+        plain.close()
 
 
 HOSTILE = [
@@ -458,7 +519,6 @@ def test_two_processes_share_one_download(hub, env):
 
 def test_waits_for_the_lock_of_another_program(hub, env, pull):
     """The lock that huggingface_hub takes: flock on .locks/REPO/HASH.lock."""
-    fcntl = pytest.importorskip("fcntl")
     commit = hub.add_repo(REPO, files())
     digest = hub.repos[REPO].commits[commit]["model.safetensors"].digest
     locks = os.path.join(cache(env), ".locks", "models--" + REPO.replace("/", "--"))
@@ -512,7 +572,8 @@ def test_serve_from_the_hub(hub, env, start_server, model_dir):
             break
         seen.add(json.loads(text)["error"]["message"])
         time.sleep(0.01)
-    assert any(m.startswith("loading: hub") for m in seen), (seen, server.read_log())
+    assert any(m.startswith("loading: hub, ") and " % of " in m for m in seen), (
+        seen, server.read_log())
     assert server.complete("Once", max_tokens=2)["model"] == REPO
     assert server.stop() == 0
     hub.forget()

@@ -336,6 +336,12 @@ struct metrics *engine_metrics(struct engine *e)
     return e->metrics;
 }
 
+void engine_get_progress(struct engine *e, char *out, size_t size)
+{
+    (void)e;
+    snprintf(out, size, "%s", "");
+}
+
 void engine_get_failure(struct engine *e, struct status *out)
 {
     (void)e;
