@@ -83,8 +83,8 @@ enum row_order {
 };
 
 struct tensor_rule {
-    /* Without ".weight" or ".bias", whole with W_IGNORED and where it is bare; the first {} is the
-     * layer, the second the expert. */
+    /* Without ".weight" or ".bias", whole with W_IGNORED and where it is bare, only the beginning
+     * with W_IGNORED_LAYER; the first {} is the layer, the second the expert. */
     const char *name;
     enum weight_slot slot;
     enum partition partition;
@@ -93,7 +93,9 @@ struct tensor_rule {
     enum row_order row_order;
     bool transposed; /* stored as [in_features, out_features] */
     bool bare;       /* a parameter by itself: NAME and NAME_bias, not NAME.weight and NAME.bias */
-    bool stacked;    /* the weights of all experts, [num_experts, ...] */
+    /* The weights of all experts, [num_experts, ...]; or of all heads, as the shape's stack_rows
+     * say. */
+    bool stacked;
 };
 
 enum { ARCH_MAX_NAMES = 4 };

@@ -23,7 +23,12 @@ enum activation_buffer {
     COS_SIN,          /* [num_tokens, rotary_dim] */
     SLIDING_COS_SIN,  /* [num_tokens, rotary_dim] where sliding layers rotate in their own way */
     QKV,              /* [num_tokens, q_size + 2 * kv_size] */
-    ATTENDED,         /* [num_tokens, q_size] */
+    ATTENDED,         /* [num_tokens, q_size], or num_heads * v_head_dim with latents */
+    Q_A,              /* [num_tokens, q_lora_rank] these five: of latent attention */
+    Q,                /* [num_tokens, num_heads * (qk_nope_head_dim + qk_rope_head_dim)] */
+    KV_A,             /* [num_tokens, kv_lora_rank + qk_rope_head_dim] */
+    Q_LATENT,         /* [num_tokens, num_heads * kv_lora_rank] */
+    ATTENDED_LATENT,  /* [num_tokens, num_heads * kv_lora_rank] */
     GATE_UP,          /* [num_tokens, 2 * intermediate_size]; half of it in a plain MLP */
     ACTIVATED,        /* [num_tokens, intermediate_size]; a plain MLP needs none */
     ROUTER_LOGITS,    /* [num_tokens, num_experts] */
@@ -42,11 +47,19 @@ struct activation_row {
     int32_t cols;
 };
 
+/* What o_proj reads. */
+static int32_t attended_size(const struct decoder_desc *desc)
+{
+    return weight_slot_shape(desc, W_O).cols;
+}
+
 static void activation_table(const struct decoder_desc *desc,
                              struct activation_row table[NUM_ACTIVATION_BUFFERS])
 {
     int32_t q_size = desc->num_attention_heads * desc->head_dim;
     int32_t kv_size = desc->num_key_value_heads * desc->head_dim;
+    bool latent = desc->kv_lora_rank > 0;
+    int32_t heads = desc->num_attention_heads, latent_size = heads * desc->kv_lora_rank;
     int32_t inner = desc->intermediate_size;
     int32_t shared = desc->shared_expert_intermediate_size;
     bool gated = !desc->traits.plain_mlp;
@@ -56,8 +69,13 @@ static void activation_table(const struct decoder_desc *desc,
         [PARALLEL] = { PHASE_LASTING, false, desc->parallel_residual ? desc->hidden_size : 0 },
         [COS_SIN] = { PHASE_LASTING, false, desc->rope.rotary_dim },
         [SLIDING_COS_SIN] = { PHASE_LASTING, false, desc->sliding_rope.rotary_dim },
-        [QKV] = { PHASE_ATTENTION, false, q_size + 2 * kv_size },
-        [ATTENDED] = { PHASE_ATTENTION, false, q_size },
+        [QKV] = { PHASE_ATTENTION, false, latent ? 0 : q_size + 2 * kv_size },
+        [ATTENDED] = { PHASE_ATTENTION, false, attended_size(desc) },
+        [Q_A] = { PHASE_ATTENTION, false, desc->q_lora_rank },
+        [Q] = { PHASE_ATTENTION, false, heads * (desc->qk_nope_head_dim + desc->qk_rope_head_dim) },
+        [KV_A] = { PHASE_ATTENTION, false, latent ? desc->head_dim : 0 },
+        [Q_LATENT] = { PHASE_ATTENTION, false, latent_size },
+        [ATTENDED_LATENT] = { PHASE_ATTENTION, false, latent_size },
         [GATE_UP] = { PHASE_MLP, false, gated ? 2 * inner : inner },
         [ACTIVATED] = { PHASE_MLP, false, gated ? inner : 0 },
         [ROUTER_LOGITS] = { PHASE_MOE, false, desc->num_experts },
@@ -113,11 +131,13 @@ void decoder_workspace(const struct decoder_desc *desc, const struct decoder_lim
 {
     int32_t q_size = desc->num_attention_heads * desc->head_dim;
     int32_t kv_size = desc->num_key_value_heads * desc->head_dim;
+    int32_t ranks = desc->q_lora_rank + desc->kv_lora_rank; /* more than either */
     out->max_num_tokens = l->max_num_tokens;
     out->max_logits_rows = l->max_logits_rows;
     int32_t inner = max3(desc->intermediate_size, desc->shared_expert_intermediate_size,
                          desc->moe_intermediate_size);
-    out->max_in_features = max3(desc->hidden_size, q_size, inner);
+    out->max_in_features =
+        max3(max3(desc->hidden_size, attended_size(desc), inner), ranks, desc->qk_nope_head_dim);
     out->max_out_features = max3(max3(q_size + 2 * kv_size, 2 * inner, desc->num_experts),
                                  desc->hidden_size, desc->vocab_size);
     out->num_experts = desc->num_experts;
@@ -141,6 +161,7 @@ static bool is_factor(float scale)
 bool decoder_check_ops(const struct decoder_desc *desc, const struct backend *backend,
                        struct status *st)
 {
+    bool latent = desc->kv_lora_rank > 0;
     bool rotates = desc->rope.rotary_dim > 0, gated = !desc->traits.plain_mlp;
     bool scales = desc->traits.scale_embedding || is_factor(desc->embedding_scale) ||
                   is_factor(desc->residual_scale) || is_factor(desc->logits_scale);
@@ -158,7 +179,9 @@ bool decoder_check_ops(const struct decoder_desc *desc, const struct backend *ba
         { "rotary_cos_sin", rotates, backend->rotary_cos_sin != NULL },
         { "rotary_embedding", rotates, backend->rotary_embedding != NULL },
         { "reshape_and_cache", true, backend->reshape_and_cache != NULL },
-        { "attention", true, backend->attention != NULL },
+        { "attention", !latent, backend->attention != NULL },
+        { "attention_mla", latent, backend->attention_mla != NULL },
+        { "linear_heads", latent, backend->linear_heads != NULL },
         { "act_and_mul", gated, backend->act_and_mul != NULL },
         { "act", !gated, backend->act != NULL },
         { "moe", desc->num_experts > 0, backend->moe != NULL },
@@ -232,6 +255,7 @@ bool decoder_new(const struct decoder_desc *desc, const struct weights *w, struc
     dec->attention = (struct attention_params){ .num_heads = desc->num_attention_heads,
                                                 .num_kv_heads = desc->num_key_value_heads,
                                                 .head_dim = desc->head_dim,
+                                                .value_head_dim = desc->kv_lora_rank,
                                                 .scale = desc->attention_scale,
                                                 .logit_softcap = desc->attn_logit_softcap };
     dec->embedding_scale = embedding_scale(desc, w->embedding.format->dtype);
@@ -306,6 +330,48 @@ static void attention_block(struct decoder *dec, int32_t layer, struct tensor *o
     prepare_head(dec, layer, &k, &w->k_norm);
     ops->reshape_and_cache(d, &dec->kv[layer], &k, &v, attn->slot_mapping);
     ops->attention(d, &attended, &q, &dec->kv[layer], attn, &params);
+    ops->linear(d, out, &attended, &w->o);
+    dec->comm->all_reduce(dec->comm, d, out);
+}
+
+/* The same where keys and values are made from latents. Each head's part of kv_b_proj is moved to
+ * the other side of the products: keys are compared with queries in the latent's space, and so
+ * neither keys nor values are ever made, for prompts as little as for single tokens. */
+static void latent_attention_block(struct decoder *dec, int32_t layer, struct tensor *out,
+                                   const struct tensor *x, const struct attn_metadata *attn)
+{
+    const struct backend *ops = dec->ops;
+    const struct decoder_desc *desc = dec->desc;
+    struct device *d = dec->device;
+    const struct layer_weights *w = &dec->weights->layers[layer];
+    const struct rope *rope = &dec->weights->rope;
+    int32_t heads = desc->num_attention_heads, rope_dim = desc->qk_rope_head_dim;
+    int32_t nope_size = heads * desc->qk_nope_head_dim;
+    struct tensor q_a = leading_rows(dec, Q_A, x->rows), q = leading_rows(dec, Q, x->rows);
+    struct tensor kv = leading_rows(dec, KV_A, x->rows);
+    struct tensor attended = leading_rows(dec, ATTENDED, x->rows);
+    struct tensor attended_latent = leading_rows(dec, ATTENDED_LATENT, x->rows);
+    struct tensor cos_sin = leading_rows(dec, COS_SIN, x->rows);
+    struct tensor latent = tensor_columns(&kv, 0, desc->kv_lora_rank);
+    struct tensor k_rope = tensor_columns(&kv, desc->kv_lora_rank, rope_dim);
+    struct tensor q_nope = tensor_columns(&q, 0, nope_size);
+    struct mla_query query = { leading_rows(dec, Q_LATENT, x->rows),
+                               tensor_columns(&q, nope_size, heads * rope_dim) };
+
+    attn += dec->kv[layer].group;
+    if (q_a.cols > 0) {
+        ops->linear(d, &q_a, x, &w->q_a);
+        ops->norm(d, &q_a, NULL, &q_a, &w->q_a_norm);
+    }
+    ops->linear(d, &q, q_a.cols > 0 ? &q_a : x, &w->q);
+    ops->linear(d, &kv, x, &w->kv_a);
+    ops->norm(d, &latent, NULL, &latent, &w->kv_a_norm);
+    ops->rotary_embedding(d, &query.rope, rope_dim, &cos_sin, rope);
+    ops->rotary_embedding(d, &k_rope, rope_dim, &cos_sin, rope);
+    ops->linear_heads(d, &query.latent, &q_nope, w->kv_b_k, heads);
+    ops->reshape_and_cache(d, &dec->kv[layer], &kv, NULL, attn->slot_mapping);
+    ops->attention_mla(d, &attended_latent, &query, &dec->kv[layer], attn, &dec->attention);
+    ops->linear_heads(d, &attended, &attended_latent, w->kv_b_v, heads);
     ops->linear(d, out, &attended, &w->o);
     dec->comm->all_reduce(dec->comm, d, out);
 }
@@ -413,7 +479,10 @@ static void run_layer(struct decoder *dec, int32_t layer, struct tensor *residua
     struct tensor parallel = leading_rows(dec, PARALLEL, residual->rows);
     if (dec->desc->parallel_residual) /* before the attention's output is added */
         block_input(dec, &parallel, residual, NULL, &w->post_attention_norm);
-    attention_block(dec, layer, hidden, &x, attn);
+    if (dec->desc->kv_lora_rank > 0)
+        latent_attention_block(dec, layer, hidden, &x, attn);
+    else
+        attention_block(dec, layer, hidden, &x, attn);
     finish_block(dec, hidden, &w->attention_out_norm);
     if (dec->desc->parallel_residual) {
         feed_forward(dec, layer, &parallel, &parallel);

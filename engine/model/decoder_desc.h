@@ -28,6 +28,7 @@ struct rope_desc {
     double beta_fast, beta_slow;                      /* yarn: rotations at which blending begins */
     bool truncate;                                    /* yarn: to whole dimensions */
     double attention_factor;                          /* on cos and sin; 0 stands for 1 */
+    double score_mscale; /* yarn: what mscale_all_dim gives; 0: it is not set */
     int32_t original_max_position_embeddings;
     int32_t max_position_embeddings; /* dynamic: up to here nothing is stretched */
     /* The longest sequence served. Two types have frequencies that depend on a length; taking this
@@ -48,6 +49,13 @@ enum qk_norm {
     QK_NORM_ALL   /* all heads of q, all heads of k */
 };
 
+/* How the best experts are chosen; the names are those of files. */
+enum topk_method {
+    TOPK_GREEDY,               /* from all */
+    TOPK_GROUP_LIMITED_GREEDY, /* from the groups with the best experts */
+    TOPK_NOAUX_TC /* from the groups with the best pairs of experts, by biased scores */
+};
+
 struct decoder_traits {
     enum norm_kind norm_kind; /* NORM_LAYER: with biases */
     float norm_weight_offset;
@@ -60,6 +68,7 @@ struct decoder_traits {
     bool sliding_rope;         /* sliding layers have rope settings of their own */
     bool sliding_without_rope; /* where no layer_types say else, layers without rope slide */
     bool attention_sinks;      /* a logit for each head that takes probability and has no value */
+    bool yarn_scales_scores;   /* by the square of what mscale_all_dim gives */
     bool moe;                  /* MLPs may be mixtures of experts */
     bool shared_expert_gate;   /* the shared expert counts as much as a sigmoid says */
 };
@@ -79,12 +88,17 @@ struct decoder_desc {
     char model_type[64];   /* "llama" */
     struct decoder_traits traits;
     int32_t hidden_size, intermediate_size, num_hidden_layers, vocab_size;
+    /* With kv_lora_rank: one kv head, of which a token keeps kv_lora_rank + qk_rope_head_dim. */
     int32_t num_attention_heads, num_key_value_heads, head_dim;
+    /* Multi-head latent attention: keys and values are made from one latent of kv_lora_rank per
+     * token, queries perhaps from one of q_lora_rank. All 0 without. */
+    int32_t kv_lora_rank, q_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
+    float latent_norm_eps;           /* of the norms on latents */
     int32_t max_position_embeddings; /* as config.json has it; see model_max_len */
     enum activation hidden_act;
     float rms_norm_eps; /* of LayerNorms too */
     struct rope_desc rope, sliding_rope;
-    bool attention_bias;   /* q, k, v */
+    bool attention_bias;   /* q, k, v; with latents what makes these */
     bool attention_o_bias; /* o_proj */
     bool mlp_bias;         /* of experts too */
     bool router_bias;
@@ -101,7 +115,10 @@ struct decoder_desc {
     int32_t num_experts, num_experts_per_tok, moe_intermediate_size;
     int32_t shared_expert_intermediate_size; /* of an MLP that all tokens run; 0: none */
     enum moe_scoring moe_scoring;
+    enum topk_method topk_method;
+    int32_t n_group, topk_group; /* unless greedy: experts are chosen from topk_group of n_group */
     bool norm_topk_prob;
+    float routed_scaling_factor; /* 0 stands for 1 */
     enum dtype checkpoint_dtype; /* torch_dtype / dtype of config.json */
     int32_t bos_token_id;        /* -1: none */
     int32_t num_eos_token_ids;
@@ -118,6 +135,11 @@ struct decoder_desc {
     int32_t no_rope_layer_interval;  /* each n-th layer rotates nothing; 0: all do */
     int32_t num_local_experts;       /* another name of num_experts */
     int32_t decoder_sparse_step;     /* only each n-th layer has experts; 0 stands for 1 */
+    int32_t first_k_dense_replace;   /* the layers before it have none */
+    int32_t moe_layer_freq;          /* of the others those have that it divides; 0 stands for 1 */
+    int32_t n_shared_experts;        /* of moe_intermediate_size, together the shared expert */
+    bool rope_interleave;
+    int32_t num_nextn_predict_layers; /* tensors of so many layers behind the last are ignored */
 };
 
 #endif

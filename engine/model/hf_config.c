@@ -407,17 +407,20 @@ static bool derive_layers(struct decoder_desc *desc, const json_t *config, struc
     return true;
 }
 
-/* Which layers have experts: each n-th, but for those that mlp_only_layers names. */
+/* Which layers have experts: each n-th, but for the first ones, those that moe_layer_freq does not
+ * divide, and those that mlp_only_layers names. */
 static bool derive_moe_layers(struct decoder_desc *desc, const json_t *config, struct status *st)
 {
     const json_t *dense = present(config, "mlp_only_layers");
     int32_t step = desc->decoder_sparse_step > 0 ? desc->decoder_sparse_step : 1;
+    int32_t freq = desc->moe_layer_freq > 0 ? desc->moe_layer_freq : 1;
     if (dense && !json_is_array(dense))
         return status_set(st, STATUS_INVALID,
                           "config.json: mlp_only_layers is %s, expected a list of layers",
                           json_show(dense).text);
     for (int32_t i = 0; i < desc->num_hidden_layers; i++)
-        desc->layers[i].moe = (i + 1) % step == 0;
+        desc->layers[i].moe =
+            (i + 1) % step == 0 && i >= desc->first_k_dense_replace && i % freq == 0;
     for (size_t i = 0; i < json_array_size(dense); i++) {
         const json_t *layer = json_array_get(dense, i);
         if (!json_is_integer(layer) || json_integer_value(layer) < 0 ||
@@ -428,6 +431,32 @@ static bool derive_moe_layers(struct decoder_desc *desc, const json_t *config, s
                               json_show(layer).text, desc->num_hidden_layers);
         desc->layers[json_integer_value(layer)].moe = false;
     }
+    return true;
+}
+
+/* The groups that experts are chosen from, as moe_route wants them. */
+static bool check_expert_groups(const struct decoder_desc *desc, struct status *st)
+{
+    int32_t groups = desc->n_group, size = groups > 0 ? desc->num_experts / groups : 0;
+    if (desc->topk_method == TOPK_GREEDY)
+        return true;
+    if (groups < 1 || desc->num_experts % groups != 0)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: n_group %d is no divisor of the %d experts", groups,
+                          desc->num_experts);
+    if (desc->topk_method == TOPK_NOAUX_TC && size < 2)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: n_group %d leaves one of the %d experts for each group; "
+                          "groups are compared by their best two",
+                          groups, desc->num_experts);
+    if (desc->topk_group < 1 || desc->topk_group > groups)
+        return status_set(st, STATUS_INVALID, "config.json: topk_group is %d, expected 1 to %d",
+                          desc->topk_group, groups);
+    if (desc->num_experts_per_tok > desc->topk_group * size)
+        return status_set(st, STATUS_INVALID,
+                          "config.json: num_experts_per_tok %d is more than the %d experts of "
+                          "topk_group %d",
+                          desc->num_experts_per_tok, desc->topk_group * size, desc->topk_group);
     return true;
 }
 
@@ -449,7 +478,7 @@ static bool derive_moe(struct decoder_desc *desc, const json_t *config, struct s
         return status_set(st, STATUS_INVALID,
                           "config.json: num_experts_per_tok %d is more than num_experts %d",
                           desc->num_experts_per_tok, desc->num_experts);
-    return derive_moe_layers(desc, config, st);
+    return check_expert_groups(desc, st) && derive_moe_layers(desc, config, st);
 }
 
 bool hf_config_read(const json_t *config, struct decoder_desc *desc, struct hf_config *out,

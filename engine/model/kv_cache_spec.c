@@ -7,7 +7,7 @@ struct kv_cache_spec kv_cache_spec_make(const struct decoder_desc *desc, enum dt
     struct kv_cache_spec s = { .num_layers = desc->num_hidden_layers,
                                .num_kv_heads = desc->num_key_value_heads,
                                .k_head_dim = desc->head_dim,
-                               .v_head_dim = desc->head_dim,
+                               .v_head_dim = desc->kv_lora_rank > 0 ? 0 : desc->head_dim,
                                .dtype = dtype,
                                .num_groups = 1,
                                .group_size = desc->num_hidden_layers };

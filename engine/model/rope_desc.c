@@ -147,6 +147,8 @@ static bool read_yarn(const struct rope_source *src, struct rope_desc *rope, str
         !read_optional(src, "mscale", 0, 1e6, 0, &mscale, st) ||
         !read_optional(src, "mscale_all_dim", 0, 1e6, 0, &mscale_all_dim, st))
         return false;
+    if (mscale_all_dim > 0)
+        rope->score_mscale = yarn_mscale(rope->factor, mscale_all_dim);
     double inferred = yarn_mscale(rope->factor, 1);
     if (mscale > 0 && mscale_all_dim > 0)
         inferred = yarn_mscale(rope->factor, mscale) / yarn_mscale(rope->factor, mscale_all_dim);
@@ -220,21 +222,24 @@ static bool read_rotary_dim(const struct rope_source *src, struct rope_desc *rop
                           src->params_name, json_show(value).text);
     if (!read_optional(src, "partial_rotary_factor", 1e-6, 1, share, &share, st))
         return false;
-    rope->rotary_dim = (int32_t)(desc->head_dim * share);
+    const char *name = desc->kv_lora_rank > 0 ? "qk_rope_head_dim" : "head_dim";
+    int32_t head_dim = desc->kv_lora_rank > 0 ? desc->qk_rope_head_dim : desc->head_dim;
+    rope->rotary_dim = (int32_t)(head_dim * share);
     if (rope->rotary_dim % 2 == 0 && rope->rotary_dim > 0)
         return true;
-    if (rope->rotary_dim == desc->head_dim)
+    if (rope->rotary_dim == head_dim)
         return status_set(st, STATUS_INVALID,
-                          "config.json: head_dim %d is odd, rotary embedding needs pairs",
-                          desc->head_dim);
+                          "config.json: %s %d is odd, rotary embedding needs pairs", name,
+                          head_dim);
     return status_set(st, STATUS_UNSUPPORTED,
-                      "config.json: %g of head_dim %d is %d, rotary embedding needs pairs", share,
-                      desc->head_dim, rope->rotary_dim);
+                      "config.json: %g of %s %d is %d, rotary embedding needs pairs", share, name,
+                      head_dim, rope->rotary_dim);
 }
 
 static bool read_rope(const struct rope_source *src, struct rope_desc *rope, struct status *st)
 {
     *rope = (struct rope_desc){ .factor = 1,
+                                .interleaved = src->desc->rope_interleave,
                                 .max_position_embeddings = src->desc->max_position_embeddings,
                                 .max_len = src->desc->max_position_embeddings };
     if (!read_theta(src, rope, st) || !read_type(src, rope, st) || !read_rotary_dim(src, rope, st))
@@ -316,7 +321,12 @@ bool rope_desc_read(const json_t *config, struct decoder_desc *desc, struct stat
         return true;
     if (desc->traits.sliding_rope)
         return read_both(&src, desc, st);
-    return check_settings(&src, st) && read_rope(&src, &desc->rope, st);
+    if (!check_settings(&src, st) || !read_rope(&src, &desc->rope, st))
+        return false;
+    double mscale = desc->rope.score_mscale;
+    if (desc->traits.yarn_scales_scores && mscale > 0)
+        desc->attention_scale = (float)((double)desc->attention_scale * mscale * mscale);
+    return true;
 }
 
 /* Long wavelengths are divided by the factor, short ones kept, those between interpolated. */

@@ -13,8 +13,9 @@
 
 #include <jansson.h>
 
-/* Needs the heads, the traits and max_position_embeddings in `desc`; fills in desc->rope, and
- * desc->sliding_rope where the traits ask for it. */
+/* Needs the heads, the scale of scores, the traits and max_position_embeddings in `desc`; fills in
+ * desc->rope, and desc->sliding_rope where the traits ask for it; and where they say so yarn
+ * changes the scale. */
 bool rope_desc_read(const json_t *config, struct decoder_desc *desc, struct status *st);
 /* inv_freq[rotary_dim / 2], in double until the last rounding. */
 void rope_desc_inv_freq(const struct rope_desc *rope, float *inv_freq);

@@ -25,7 +25,7 @@ static int32_t num_parts(const struct tensor_rule *rule)
 /* Whether both fill some part of one slot. */
 static bool same_place(const struct tensor_rule *a, const struct tensor_rule *b)
 {
-    return a->slot == b->slot && a->slot != W_IGNORED && a->part < b->part + num_parts(b) &&
+    return a->slot == b->slot && a->slot < NUM_WEIGHT_SLOTS && a->part < b->part + num_parts(b) &&
            b->part < a->part + num_parts(a);
 }
 
@@ -142,7 +142,7 @@ static void add_part(struct mapping *m, const struct tensor_rule *rule,
     entry.rows = shape->part_rows[part];
     if (rule->row_order == ROWS_INTERLEAVED) {
         assert(shape->part_rows[part] == shape->part_rows[rule->part]);
-        entry.src_row_begin = part - rule->part;
+        entry.src_row_begin += part - rule->part;
         entry.src_row_step = num_parts(rule);
         add_entry(m, &entry);
         return;
@@ -182,6 +182,11 @@ static int32_t expected_shape(const struct tensor_rule *rule, const struct weigh
     int64_t rows = 0;
     for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
         rows += shape->part_rows[i];
+    if (rule->stacked && shape->stack_rows > 0) {
+        dims[n++] = (int64_t)shape->num_experts * shape->stack_rows;
+        dims[n++] = rule->transposed ? rows : shape->cols;
+        return n;
+    }
     if (rule->stacked)
         dims[n++] = shape->num_experts;
     if (shape->is_vector || is_bias) {
@@ -219,6 +224,7 @@ static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
                                       .cols = is_bias && !shape->is_vector ? 1 : shape->cols,
                                       .stack_size = rule->stacked ? shape->num_experts : 1,
                                       .stack_index = rule->stacked ? place->expert : 0,
+                                      .src_row_begin = shape->stack_row_begin,
                                       .src_row_step = 1,
                                       .transposed =
                                           rule->transposed && !shape->is_vector && !is_bias };
@@ -250,7 +256,7 @@ static bool map_all(struct mapping *m, struct status *st)
 {
     for (const struct model_arch *a = m->arch; a; a = a->base)
         for (const struct tensor_rule *r = a->tensors; r && r->name; r++)
-            if (r->slot != W_IGNORED && !is_replaced(m->arch, a, r) && !map_rule(m, r, st))
+            if (r->slot < NUM_WEIGHT_SLOTS && !is_replaced(m->arch, a, r) && !map_rule(m, r, st))
                 return false;
     return true;
 }
@@ -267,12 +273,29 @@ static bool is_tied_head(const struct mapping *m, const struct tensor_rule *rule
            strcmp(weight, name) == 0;
 }
 
+/* Whether the rule is for layers behind the last and the tensor belongs to one of them. */
+static bool is_in_ignored_layer(const struct mapping *m, const struct tensor_rule *rule,
+                                const char *name)
+{
+    char prefix[256];
+    if (rule->slot != W_IGNORED_LAYER)
+        return false;
+    for (int32_t i = 0; i < m->desc->num_nextn_predict_layers; i++) {
+        struct place place = { m->desc->num_hidden_layers + i, 0 };
+        if (expand_name(rule->name, &place, ".", prefix, sizeof prefix) &&
+            strncmp(name, prefix, strlen(prefix)) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool is_ignored(const struct mapping *m, const char *name)
 {
     for (const struct model_arch *a = m->arch; a; a = a->base) {
         for (const struct tensor_rule *r = a->tensors; r && r->name; r++) {
             const char *shorter = without_prefix(m, r->name);
             if ((r->slot == W_IGNORED && name_matches(r->name, name)) || is_tied_head(m, r, name) ||
+                is_in_ignored_layer(m, r, name) ||
                 (r->slot == W_IGNORED && shorter && name_matches(shorter, name)))
                 return true;
         }

@@ -48,6 +48,11 @@ static struct weight_shape qk_norm_shape(const struct decoder_desc *desc, int32_
                       kind != QK_NORM_NONE);
 }
 
+static int32_t value_head_dim(const struct decoder_desc *desc)
+{
+    return desc->kv_lora_rank > 0 ? desc->v_head_dim : desc->head_dim;
+}
+
 static struct weight_shape qkv_shape(const struct decoder_desc *desc)
 {
     int32_t heads = desc->num_attention_heads, kv_heads = desc->num_key_value_heads;
@@ -57,6 +62,28 @@ static struct weight_shape qkv_shape(const struct decoder_desc *desc)
     add_part(&s, kv_heads * desc->head_dim);
     s.heads[0] = heads;
     s.heads[1] = s.heads[2] = kv_heads;
+    return s;
+}
+
+/* All heads' nope parts, then their rope parts. */
+static struct weight_shape latent_q_shape(const struct decoder_desc *desc, int32_t cols)
+{
+    int32_t heads = desc->num_attention_heads;
+    struct weight_shape s = linear_shape(heads * desc->qk_nope_head_dim, cols, false);
+    add_part(&s, heads * desc->qk_rope_head_dim);
+    s.heads[0] = s.heads[1] = heads;
+    return s;
+}
+
+/* kv_b_proj holds, head by head, what makes k's nope part of the latent, and then v. */
+static struct weight_shape kv_b_shape(const struct decoder_desc *desc, bool value)
+{
+    int32_t nope = desc->qk_nope_head_dim, latent = desc->kv_lora_rank;
+    struct weight_shape s =
+        value ? linear_shape(desc->v_head_dim, latent, false) : linear_shape(latent, nope, false);
+    s.num_experts = desc->num_attention_heads;
+    s.stack_rows = nope + desc->v_head_dim;
+    s.stack_row_begin = value ? nope : 0;
     return s;
 }
 
@@ -74,6 +101,29 @@ static struct weight_shape present_if(bool present, struct weight_shape s)
     return s;
 }
 
+/* What stands in the place of W_QKV where keys and values are made from a latent. */
+static struct weight_shape latent_shape(const struct decoder_desc *desc, enum weight_slot slot)
+{
+    int32_t hidden = desc->hidden_size, q_rank = desc->q_lora_rank, kv_rank = desc->kv_lora_rank;
+    switch (slot) {
+    case W_Q_A:
+        return present_if(q_rank > 0, linear_shape(q_rank, hidden, desc->attention_bias));
+    case W_Q_A_NORM:
+        return norm_shape(desc, q_rank, q_rank > 0);
+    case W_Q_B:
+        return present_if(q_rank > 0, latent_q_shape(desc, q_rank));
+    case W_Q:
+        return present_if(kv_rank > 0 && q_rank == 0, latent_q_shape(desc, hidden));
+    case W_KV_A:
+        return present_if(kv_rank > 0, linear_shape(kv_rank + desc->qk_rope_head_dim, hidden,
+                                                    desc->attention_bias));
+    case W_KV_A_NORM:
+        return norm_shape(desc, kv_rank, kv_rank > 0);
+    default:
+        return present_if(kv_rank > 0, kv_b_shape(desc, slot == W_KV_B_V));
+    }
+}
+
 /* What experts add to a model without them. */
 static struct weight_shape moe_shape(const struct decoder_desc *desc, enum weight_slot slot)
 {
@@ -83,6 +133,8 @@ static struct weight_shape moe_shape(const struct decoder_desc *desc, enum weigh
     switch (slot) {
     case W_ROUTER:
         return present_if(has_experts, linear_shape(desc->num_experts, hidden, desc->router_bias));
+    case W_SCORE_BIAS:
+        return vector_shape(desc->num_experts, has_experts && desc->topk_method == TOPK_NOAUX_TC);
     case W_SHARED_EXPERT_GATE_UP:
         return present_if(has_shared, gate_up_shape(desc, shared));
     case W_SHARED_EXPERT_DOWN:
@@ -136,13 +188,22 @@ struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weig
     case W_MLP_OUT_NORM:
         return norm_shape(desc, hidden, norms != NORM_BEFORE);
     case W_QKV:
-        return qkv_shape(desc);
+        return present_if(desc->kv_lora_rank == 0, qkv_shape(desc));
+    case W_Q_A:
+    case W_Q_A_NORM:
+    case W_Q_B:
+    case W_Q:
+    case W_KV_A:
+    case W_KV_A_NORM:
+    case W_KV_B_K:
+    case W_KV_B_V:
+        return latent_shape(desc, slot);
     case W_Q_NORM:
         return qk_norm_shape(desc, desc->num_attention_heads);
     case W_K_NORM:
         return qk_norm_shape(desc, desc->num_key_value_heads);
     case W_O:
-        return linear_shape(hidden, desc->num_attention_heads * desc->head_dim,
+        return linear_shape(hidden, desc->num_attention_heads * value_head_dim(desc),
                             desc->attention_o_bias);
     case W_SINKS:
         return vector_shape(desc->num_attention_heads, desc->traits.attention_sinks);
@@ -154,12 +215,14 @@ struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weig
     case W_ROUTER:
     case W_EXPERT_GATE_UP:
     case W_EXPERT_DOWN:
+    case W_SCORE_BIAS:
     case W_SHARED_EXPERT_GATE_UP:
     case W_SHARED_EXPERT_DOWN:
     case W_SHARED_EXPERT_GATE:
         return moe_shape(desc, slot);
     case W_NONE:
     case W_IGNORED:
+    case W_IGNORED_LAYER:
     case NUM_WEIGHT_SLOTS:
         break;
     }

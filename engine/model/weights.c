@@ -40,6 +40,17 @@ struct linear *weights_linear(struct weights *w, enum weight_slot slot, int32_t 
         return &w->lm_head;
     case W_QKV:
         return &w->layers[layer].qkv;
+    case W_Q_A:
+        return &w->layers[layer].q_a;
+    case W_Q_B:
+    case W_Q:
+        return &w->layers[layer].q;
+    case W_KV_A:
+        return &w->layers[layer].kv_a;
+    case W_KV_B_K:
+        return &w->layers[layer].kv_b_k[expert];
+    case W_KV_B_V:
+        return &w->layers[layer].kv_b_v[expert];
     case W_O:
         return &w->layers[layer].o;
     case W_GATE_UP:
@@ -70,6 +81,10 @@ struct norm *weights_norm(struct weights *w, enum weight_slot slot, int32_t laye
         return &w->final_norm;
     case W_INPUT_NORM:
         return &w->layers[layer].input_norm;
+    case W_Q_A_NORM:
+        return &w->layers[layer].q_a_norm;
+    case W_KV_A_NORM:
+        return &w->layers[layer].kv_a_norm;
     case W_Q_NORM:
         return &w->layers[layer].q_norm;
     case W_K_NORM:
@@ -87,6 +102,8 @@ struct norm *weights_norm(struct weights *w, enum weight_slot slot, int32_t laye
 
 const float **weights_vector(struct weights *w, enum weight_slot slot, int32_t layer)
 {
+    if (slot == W_SCORE_BIAS)
+        return &w->layers[layer].moe.score_bias;
     return slot == W_SINKS ? &w->layers[layer].sinks : NULL;
 }
 
@@ -121,10 +138,11 @@ static bool lay_out_slot(const struct model *m, struct device *d, struct layout 
     }
     if (shape.is_vector) {
         struct norm *norm = weights_norm(w, slot, layer);
+        bool of_latent = slot == W_Q_A_NORM || slot == W_KV_A_NORM;
         *norm = (struct norm){ .kind = m->desc.traits.norm_kind,
                                .size = shape.cols,
                                .weight = place(a, bytes),
-                               .eps = m->desc.rms_norm_eps,
+                               .eps = of_latent ? m->desc.latent_norm_eps : m->desc.rms_norm_eps,
                                .weight_offset = m->desc.traits.norm_weight_offset };
         if (shape.has_bias)
             norm->bias = place(a, bytes);
@@ -148,7 +166,10 @@ static void describe_moe(const struct decoder_desc *desc, struct layer_weights *
     moe->num_experts_per_tok = desc->num_experts_per_tok;
     moe->scoring = desc->moe_scoring;
     moe->norm_topk_prob = desc->norm_topk_prob;
-    moe->routed_scaling_factor = 1;
+    moe->num_groups = desc->topk_method == TOPK_GREEDY ? 0 : desc->n_group;
+    moe->topk_groups = desc->topk_group;
+    moe->group_score = desc->topk_method == TOPK_NOAUX_TC ? MOE_GROUP_TOP2 : MOE_GROUP_MAX;
+    moe->routed_scaling_factor = desc->routed_scaling_factor > 0 ? desc->routed_scaling_factor : 1;
     moe->act = desc->hidden_act;
     moe->gate_up = layer->expert_gate_up;
     moe->down = layer->expert_down;
@@ -191,6 +212,10 @@ static struct weights *weights_new(const struct decoder_desc *desc)
     w->layers = xcalloc((size_t)desc->num_hidden_layers, sizeof *w->layers);
     for (int32_t i = 0; i < desc->num_hidden_layers; i++) {
         struct layer_weights *layer = &w->layers[i];
+        if (desc->kv_lora_rank > 0) {
+            layer->kv_b_k = xcalloc(2 * (size_t)desc->num_attention_heads, sizeof(struct linear));
+            layer->kv_b_v = layer->kv_b_k + desc->num_attention_heads;
+        }
         if (!desc->layers[i].moe)
             continue;
         layer->expert_gate_up = xcalloc(2 * (size_t)desc->num_experts, sizeof(struct linear));
@@ -204,8 +229,10 @@ static struct weights *weights_new(const struct decoder_desc *desc)
 /* All but the arena. */
 static void free_structs(struct weights *w)
 {
-    for (int32_t i = 0; i < w->num_layers; i++)
+    for (int32_t i = 0; i < w->num_layers; i++) {
         free(w->layers[i].expert_gate_up);
+        free(w->layers[i].kv_b_k);
+    }
     free(w->layers);
     free(w);
 }

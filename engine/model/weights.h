@@ -10,6 +10,9 @@ struct layer_weights {
     /* What weight_slot.h says of each; one that the model has not is all zeros. */
     struct norm input_norm, q_norm, k_norm, attention_out_norm, post_attention_norm, mlp_out_norm;
     struct linear qkv, o, gate_up, down;
+    /* Of latent attention: q is W_Q or W_Q_B; the last two are [num_attention_heads]. */
+    struct linear q_a, q, kv_a, *kv_b_k, *kv_b_v;
+    struct norm q_a_norm, kv_a_norm;
     const float *sinks; /* [num_attention_heads] */
     /* Of a layer with experts, which moe.gate_up and moe.down point to. */
     struct moe moe;

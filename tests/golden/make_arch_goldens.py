@@ -84,6 +84,20 @@ def old_experts(config):
     return config
 
 
+LATENTS = dict(num_key_value_heads=6, kv_lora_rank=22, qk_nope_head_dim=10, qk_rope_head_dim=6,
+               v_head_dim=14, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2,
+               moe_intermediate_size=21, first_k_dense_replace=1, routed_scaling_factor=1.7,
+               rms_norm_eps=1e-3)
+
+
+def old_deepseek_v3(config):
+    """As published, with keys that transformers' own class does not have."""
+    config = old_rope(config)
+    config.update(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1)
+    del config["head_dim"]
+    return config
+
+
 # name -> class prefix, changes to SIZES, other spellings, (prompt length, served length) of each prompt
 CASES = {
     "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=9, max_window_layers=1),
@@ -110,6 +124,28 @@ CASES = {
                                                     beta_fast=32.0, beta_slow=1.0, truncate=False,
                                                     original_max_position_embeddings=32)),
                 [derived_layers, old_rope], None),
+    "deepseek_v2": ("DeepseekV2", dict(LATENTS, q_lora_rank=20, attention_bias=True,
+                                       topk_method="group_limited_greedy", n_group=4, topk_group=2,
+                                       rope_parameters=dict(
+                                           rope_type="yarn", rope_theta=1000.0, factor=4.0,
+                                           mscale=0.8, mscale_all_dim=1.1, beta_fast=32.0,
+                                           beta_slow=1.0, original_max_position_embeddings=32)),
+                    [old_rope], None),
+    "deepseek_v2_lite": ("DeepseekV2", dict(LATENTS, q_lora_rank=None, topk_method="greedy",
+                                            routed_scaling_factor=1.0, first_k_dense_replace=0),
+                         [old_rope], None),
+    "deepseek_v3": ("DeepseekV3", dict(LATENTS, q_lora_rank=20, n_group=4, topk_group=2,
+                                       n_routed_experts=12, num_experts_per_tok=4,
+                                       n_shared_experts=1, norm_topk_prob=True,
+                                       rope_parameters=dict(
+                                           rope_type="yarn", rope_theta=1000.0, factor=4.0,
+                                           mscale=1.0, mscale_all_dim=1.0, beta_fast=32.0,
+                                           beta_slow=1.0, original_max_position_embeddings=32)),
+                    [old_rope, old_deepseek_v3], None),
+    "deepseek_v3_halves": ("DeepseekV3", dict(LATENTS, q_lora_rank=None, n_group=1, topk_group=1,
+                                              rope_interleave=False, norm_topk_prob=False,
+                                              hidden_act="gelu", tie_word_embeddings=True),
+                           [old_rope], None),
     "gemma2": ("Gemma2", dict(head_dim=10, query_pre_attn_scalar=24, sliding_window=9,
                               attn_logit_softcapping=2.5, final_logit_softcapping=4.0),
                [derived_layers, old_rope], None),

@@ -13,6 +13,8 @@
     row(arch_mistral) \
     row(arch_mixtral) \
     row(arch_gpt_oss) \
+    row(arch_deepseek_v2) \
+    row(arch_deepseek_v3) \
     row(arch_gemma2) \
     row(arch_gemma3) \
     row(arch_phi3) \

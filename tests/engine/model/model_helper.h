@@ -68,7 +68,9 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
     r->kv = calloc((size_t)desc->num_hidden_layers, sizeof *r->kv);
     for (int32_t i = 0; i < desc->num_hidden_layers; i++)
         r->kv[i] = (struct kv_layer){ .k = (char *)r->kv_memory.data + 2 * (size_t)i * one,
-                                      .v = (char *)r->kv_memory.data + (2 * (size_t)i + 1) * one,
+                                      .v = spec.v_head_dim == 0 ? NULL
+                                                                : (char *)r->kv_memory.data +
+                                                                      (2 * (size_t)i + 1) * one,
                                       .dtype = dtype,
                                       .num_blocks = num_blocks,
                                       .block_size = RIG_BLOCK_SIZE,

@@ -17,9 +17,29 @@
 
 /* Each has a file NAME.json there, made by tests/golden/make_arch_goldens.py. */
 static const char *const names[] = {
-    "qwen2",         "qwen2_yarn", "qwen3",     "mistral",    "gemma2",   "gemma3",          "phi3",
-    "olmo2",         "granite",    "smollm3",   "starcoder2", "gpt_neox", "gpt_neox_serial", "gpt2",
-    "llama_dynamic", "qwen2_moe",  "qwen3_moe", "mixtral",    "gpt_oss",
+    "qwen2",
+    "qwen2_yarn",
+    "qwen3",
+    "mistral",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "starcoder2",
+    "gpt_neox",
+    "gpt_neox_serial",
+    "gpt2",
+    "llama_dynamic",
+    "qwen2_moe",
+    "qwen3_moe",
+    "mixtral",
+    "gpt_oss",
+    "deepseek_v2",
+    "deepseek_v2_lite",
+    "deepseek_v3",
+    "deepseek_v3_halves",
 };
 enum { NUM_NAMES = sizeof names / sizeof names[0], MAX_VOCAB = 96, NUM_GREEDY = 32 };
 

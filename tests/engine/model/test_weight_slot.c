@@ -73,11 +73,21 @@ static void test_limits(void **state)
                                     .num_key_value_heads = LIMIT_NUM_HEADS,
                                     .head_dim = LIMIT_HEAD_DIM,
                                     .max_position_embeddings = LIMIT_VOCAB_SIZE };
+    struct decoder_desc latent = largest;
+    latent.kv_lora_rank = latent.qk_nope_head_dim = latent.qk_rope_head_dim = LIMIT_HEAD_DIM;
+    latent.v_head_dim = LIMIT_HEAD_DIM;
+    latent.q_lora_rank = LIMIT_HIDDEN_SIZE;
     (void)state;
     for (int slot = W_EMBEDDING; slot < NUM_WEIGHT_SLOTS; slot++) {
         struct weight_shape s = weight_slot_shape(&largest, (enum weight_slot)slot);
         assert_true(!s.present || (s.rows > 0 && s.cols > 0));
+        s = weight_slot_shape(&latent, (enum weight_slot)slot);
+        assert_true(!s.present || (s.rows > 0 && s.cols > 0));
+        assert_true(!s.present || (int64_t)s.num_experts * s.stack_rows <= 2 << 20);
     }
+    assert_false(weight_slot_shape(&latent, W_QKV).present);
+    assert_false(weight_slot_shape(&latent, W_Q).present);
+    assert_int_equal(weight_slot_shape(&latent, W_Q_B).rows, 2 << 20);
     assert_int_equal(weight_slot_shape(&largest, W_QKV).rows, 3 << 20);
     assert_int_equal(weight_slot_shape(&largest, W_GATE_UP).rows, 2 << 20);
 }
