@@ -19,7 +19,8 @@ enum backend_caps {
     BACKEND_CAN_CAPTURE = 1u << 1, /* capture_begin, capture_end and graph_* are there */
     /* Prefers float16 for the KV cache of bfloat16 models: the same bytes, an eighth of the error.
      */
-    BACKEND_F16_KV_FOR_BF16 = 1u << 2
+    BACKEND_F16_KV_FOR_BF16 = 1u << 2,
+    BACKEND_KV_8BIT = 1u << 3, /* a KV cache may be fp8_e4m3 or int8 */
 };
 
 enum memory_kind {

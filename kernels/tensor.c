@@ -9,7 +9,8 @@
 size_t dtype_size(enum dtype dtype)
 {
     static const size_t sizes[NUM_DTYPES] = {
-        [DTYPE_F32] = 4, [DTYPE_BF16] = 2, [DTYPE_F16] = 2, [DTYPE_I32] = 4
+        [DTYPE_F32] = 4, [DTYPE_BF16] = 2,    [DTYPE_F16] = 2,
+        [DTYPE_I32] = 4, [DTYPE_F8_E4M3] = 1, [DTYPE_I8] = 1
     };
     assert((unsigned)dtype < NUM_DTYPES);
     return sizes[dtype];
@@ -17,10 +18,10 @@ size_t dtype_size(enum dtype dtype)
 
 const char *dtype_name(enum dtype dtype)
 {
-    static const char *const names[NUM_DTYPES] = { [DTYPE_F32] = "float32",
-                                                   [DTYPE_BF16] = "bfloat16",
-                                                   [DTYPE_F16] = "float16",
-                                                   [DTYPE_I32] = "int32" };
+    static const char *const names[NUM_DTYPES] = {
+        [DTYPE_F32] = "float32", [DTYPE_BF16] = "bfloat16",    [DTYPE_F16] = "float16",
+        [DTYPE_I32] = "int32",   [DTYPE_F8_E4M3] = "fp8_e4m3", [DTYPE_I8] = "int8"
+    };
     assert((unsigned)dtype < NUM_DTYPES);
     return names[dtype];
 }
@@ -115,6 +116,26 @@ uint16_t f16_from_f32(float value)
     return narrow_f16(value);
 }
 
+float fp8_e4m3_to_f32(uint8_t bits)
+{
+    uint32_t sign = ((uint32_t)bits & 0x80u) << 24, magnitude = (uint32_t)bits & 0x7fu;
+    /* As in widen_f16: moves the exponent's bias and normalises subnormals, exactly. */
+    uint32_t finite = bits_of(float_of(magnitude << 20) * 0x1p120f);
+    return float_of(sign | (magnitude == 0x7fu ? 0x7fc00000u : finite));
+}
+
+uint8_t fp8_e4m3_from_f32(float value)
+{
+    uint32_t bits = bits_of(value), sign = (bits >> 24) & 0x80u, magnitude = bits & 0x7fffffffu;
+    /* Subnormal results: adding 2^14 lets the float adder round at the 2^-9 place. */
+    uint32_t small = bits_of(float_of(magnitude) + 0x1p14f) - 0x46800000u;
+    uint32_t normal = (magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20;
+    uint32_t byte = magnitude < 0x3c800000u ? small : normal;
+    byte = magnitude >= 0x43e00000u ? 0x7eu : byte; /* 448 and up */
+    byte = magnitude > 0x7f800000u ? 0x7fu : byte;
+    return (uint8_t)(sign | byte);
+}
+
 static void widen(float *restrict dst, enum dtype dtype, const uint16_t *restrict src, size_t count)
 {
     if (dtype == DTYPE_BF16) {
@@ -141,7 +162,7 @@ static void narrow(uint16_t *restrict dst, enum dtype dtype, const float *restri
 void dtype_convert(void *dst, enum dtype dst_dtype, const void *src, enum dtype src_dtype,
                    size_t count)
 {
-    assert(dst_dtype != DTYPE_I32 && src_dtype != DTYPE_I32);
+    assert(dst_dtype <= DTYPE_F16 && src_dtype <= DTYPE_F16);
     if (dst_dtype == src_dtype) {
         if (count > 0)
             memmove(dst, src, count * dtype_size(dst_dtype));

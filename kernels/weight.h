@@ -97,16 +97,25 @@ struct rope {
 };
 
 /* One layer's paged KV cache. Block b holds block_size tokens of K, for all kv heads, in the
- * block_size * num_kv_heads * head_dim elements from k + b times that many on, and of V likewise;
- * v is NULL where a layer keeps one vector per token and nothing else (head_dim is its length,
- * num_kv_heads 1), whose leading elements are the value. How they lie within a block is the
- * backend's own affair (the CPU's: kernels/cpu/kv_layout.h); whoever copies blocks copies them
- * whole. */
+ * num_kv_heads * kv_layer_head_bytes from k + b times that many on, and of V likewise; v is NULL
+ * where a layer keeps one vector per token and nothing else (head_dim is its length, num_kv_heads
+ * 1), whose leading elements are the value. How they lie within a block is the backend's own affair
+ * (the CPU's: kernels/cpu/kv_layout.h); whoever copies blocks copies them whole. */
 struct kv_layer {
     void *k, *v;
     enum dtype dtype;
     int32_t num_blocks, block_size, num_kv_heads, head_dim;
     int32_t group; /* layers of one group have one attn_metadata, with its tables and slots */
+    /* fp8_e4m3: what stored elements of K and V are multiplied by; 0 stands for 1. */
+    float k_scale, v_scale;
 };
+
+/* Bytes that one kv head takes in a block of K, or of V: its elements, and behind those of int8 a
+ * float32 scale for each token. */
+static inline size_t kv_layer_head_bytes(enum dtype dtype, int32_t block_size, int32_t head_dim)
+{
+    size_t bytes = (size_t)block_size * (size_t)head_dim * dtype_size(dtype);
+    return dtype == DTYPE_I8 ? bytes + (size_t)block_size * sizeof(float) : bytes;
+}
 
 #endif

@@ -15,16 +15,15 @@
 
 /* --- the scalar kernel ------------------------------------------------------------------------ */
 
-static float kv_element(const char *head_data, size_t index, enum dtype dtype)
+/* The scale of what one token keeps in K or V. */
+static float token_scale(const struct attention_tile *t, void *data, int32_t block, int32_t offset)
 {
-    switch (dtype) {
-    case DTYPE_BF16:
-        return bf16_to_f32(((const uint16_t *)head_data)[index]);
-    case DTYPE_F16:
-        return f16_to_f32(((const uint16_t *)head_data)[index]);
-    default:
-        return ((const float *)head_data)[index];
-    }
+    float scale = 1;
+    if (t->kv->dtype == DTYPE_I8)
+        memcpy(&scale,
+               kv_head_scales(t->kv, data, block, t->kv_head) + (size_t)offset * sizeof scale,
+               sizeof scale);
+    return scale;
 }
 
 static float score_scalar(const struct attention_tile *t, int32_t row, int32_t position)
@@ -38,7 +37,8 @@ static float score_scalar(const struct attention_tile *t, int32_t row, int32_t p
     float score = 0;
     for (int32_t i = 0; i < t->head_dim; i++)
         score += q[i * ATTENTION_ROW_BLOCK + row % ATTENTION_ROW_BLOCK] *
-                 kv_element(k, kv_k_index(kv, offset, i), kv->dtype);
+                 kv_read(k, kv_k_index(kv, offset, i), kv->dtype);
+    score *= token_scale(t, kv->k, block, offset);
     return t->softcap > 0 ? t->softcap * tanhf(score / t->softcap) : score;
 }
 
@@ -47,10 +47,12 @@ static void add_values_scalar(const struct attention_tile *t, float *out, float 
     const struct kv_layer *kv = t->kv;
     const int32_t block = t->block_table[position / kv->block_size];
     const int32_t offset = position % kv->block_size;
-    const char *v = kv_head_data(kv, kv->v ? kv->v : kv->k, block, t->kv_head);
+    void *data = kv->v ? kv->v : kv->k;
+    const char *v = kv_head_data(kv, data, block, t->kv_head);
+    p *= token_scale(t, data, block, offset);
     for (int32_t i = 0; i < t->value_dim; i++)
-        out[i] += p * kv_element(v, kv->v ? kv_v_index(kv, offset, i) : kv_k_index(kv, offset, i),
-                                 kv->dtype);
+        out[i] += p * kv_read(v, kv->v ? kv_v_index(kv, offset, i) : kv_k_index(kv, offset, i),
+                              kv->dtype);
 }
 
 /* One row against positions [begin, end) of one tile. */
@@ -142,6 +144,7 @@ static size_t thread_floats(int32_t head_dim)
     return 2 * rows                                      /* begin, end */
            + rows * (size_t)dim                          /* q */
            + 2 * ATTENTION_TILE * (size_t)dim            /* k_tile, v_tile */
+           + 2 * ATTENTION_TILE                          /* k_scales, v_scales */
            + rows * ATTENTION_TILE                       /* scores */
            + 2 * result_floats(ATTENTION_MAX_ROWS, dim); /* a partition, and the total */
 }
@@ -270,7 +273,7 @@ static void load_rows(const struct attention_args *a, const struct item *item, i
 {
     const int32_t dim = a->params->head_dim, padded = padded_rows(item->num_rows);
     const int32_t rope_dim = a->q_rope.cols / a->params->num_heads, first_dim = dim - rope_dim;
-    const float scale = a->params->scale;
+    const float scale = a->params->scale * kv_layer_factor(a->kv, a->kv->k_scale);
     for (int32_t row = 0; row < padded; row++) {
         int32_t from = row < item->num_rows ? row : item->num_rows - 1;
         struct query query = find_query(a, item, from);
@@ -308,7 +311,9 @@ static struct thread_memory prepare(const struct attention_args *a, const struct
     float *q = at + 2 * rows;
     float *k_tile = q + rows * (size_t)key_dim;
     float *v_tile = k_tile + ATTENTION_TILE * (size_t)key_dim;
-    float *scores = v_tile + ATTENTION_TILE * (size_t)dim;
+    float *k_scales = v_tile + ATTENTION_TILE * (size_t)dim;
+    float *v_scales = k_scales + ATTENTION_TILE;
+    float *scores = v_scales + ATTENTION_TILE;
     float *part = scores + rows * ATTENTION_TILE;
     struct results results = results_at(part, ATTENTION_MAX_ROWS, dim);
     struct results total =
@@ -328,6 +333,8 @@ static struct thread_memory prepare(const struct attention_args *a, const struct
                   .q = q,
                   .k_tile = k_tile,
                   .v_tile = v_tile,
+                  .k_scales = k_scales,
+                  .v_scales = v_scales,
                   .scores = scores,
                   .max = results.max,
                   .sum = results.sum,
@@ -374,6 +381,7 @@ static void store_rows(const struct attention_args *a, const struct item *item,
                        const struct results *total)
 {
     const int32_t head_dim = a->value_dim, dim = padded_dim(head_dim);
+    const float v_factor = kv_layer_factor(a->kv, a->kv->v ? a->kv->v_scale : a->kv->k_scale);
     for (int32_t row = 0; row < item->num_rows; row++) {
         struct query query = find_query(a, item, row);
         float *dst =
@@ -385,6 +393,7 @@ static void store_rows(const struct attention_args *a, const struct item *item,
             factor = expf(total->max[row] - max);
             sum = sum * factor + expf(sink - max);
         }
+        factor *= v_factor;
         /* Adding 0 makes -0 a 0: which of them a sum of nothing but zeros gives is not fixed. */
         for (int32_t i = 0; i < head_dim; i++)
             dst[i] = src[i] * factor / sum + 0.0f;

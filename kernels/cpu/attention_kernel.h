@@ -30,15 +30,17 @@ struct attention_tile {
     int32_t value_dim, padded_dim; /* of V, and to a multiple of 16 */
     float softcap;                 /* 0: off */
     const int32_t *begin, *end;    /* [padded rows] the positions each row sees; both never fall */
-    const float *q;                /* [row blocks, head_dim, ATTENTION_ROW_BLOCK] times the scale */
+    /* [row blocks, head_dim, ATTENTION_ROW_BLOCK] times the scale and the layer's factor for K */
+    const float *q;
     /* Scratch of the calling thread. */
-    float *k_tile; /* [head_dim, ATTENTION_TILE] */
-    float *v_tile; /* [ATTENTION_TILE, padded_dim] */
-    float *scores; /* [padded rows, ATTENTION_TILE] */
+    float *k_tile;              /* [head_dim, ATTENTION_TILE] */
+    float *v_tile;              /* [ATTENTION_TILE, padded_dim] */
+    float *scores;              /* [padded rows, ATTENTION_TILE] */
+    float *k_scales, *v_scales; /* [ATTENTION_TILE] each; int8: of the tile's tokens */
     /* Results for the partition: the greatest score, the sum of exp(score - max), and the sum of
      * exp(score - max) V; -inf, 0 and 0 where the row sees none of its positions. */
     float *max, *sum; /* [padded rows] */
-    float *out;       /* [padded rows, padded_dim] */
+    float *out;       /* [padded rows, padded_dim] without the layer's factor for V */
 };
 
 struct attention_kernel {

@@ -266,7 +266,7 @@ static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc 
 
 const struct backend backend_cpu = {
     .name = "cpu",
-    .caps = BACKEND_HOST_MEMORY | BACKEND_F16_KV_FOR_BF16,
+    .caps = BACKEND_HOST_MEMORY | BACKEND_F16_KV_FOR_BF16 | BACKEND_KV_8BIT,
     .open = cpu_open,
     .close = cpu_close,
     .bind_thread = cpu_bind_thread,

@@ -4,6 +4,7 @@
 #include "kernels/cpu/kv_layout.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 struct cache_args {
@@ -36,30 +37,83 @@ static void convert_piece(uint32_t *out, enum dtype dtype, const float *in, int3
     dtype_convert(out, dtype, in, DTYPE_F32, (size_t)count);
 }
 
+/* Where one token's vector of one head goes: element i to `index(kv, offset, i)` from data on. */
+struct place {
+    const struct kv_layer *kv;
+    char *data, *scales;
+    size_t (*index)(const struct kv_layer *kv, int32_t offset, int32_t dim);
+    int32_t offset;
+    float scale; /* of the layer, fp8_e4m3 */
+};
+
+static void write_floats(const struct place *p, const float *in)
+{
+    const struct kv_layer *kv = p->kv;
+    const size_t size = dtype_size(kv->dtype);
+    uint32_t piece[PIECE];
+    for (int32_t begin = 0; begin < kv->head_dim; begin += PIECE) {
+        int32_t left = kv->head_dim - begin, count = left < PIECE ? left : PIECE;
+        convert_piece(piece, kv->dtype, in + begin, count);
+        for (int32_t i = 0; i < count; i++)
+            store(p->data, p->index(kv, p->offset, begin + i), piece, i, size);
+    }
+}
+
+static void write_f8(const struct place *p, const float *in)
+{
+    const float scale = p->scale > 0 ? p->scale : 1;
+    for (int32_t i = 0; i < p->kv->head_dim; i++)
+        ((uint8_t *)p->data)[p->index(p->kv, p->offset, i)] = fp8_e4m3_from_f32(in[i] / scale);
+}
+
+static void write_i8(const struct place *p, const float *in)
+{
+    float max = 0;
+    bool finite = true;
+    for (int32_t i = 0; i < p->kv->head_dim; i++) {
+        max = fmaxf(max, fabsf(in[i]));
+        finite &= isfinite(in[i]) != 0;
+    }
+    const float scale = finite ? max / 127.0f : NAN;
+    for (int32_t i = 0; i < p->kv->head_dim; i++) {
+        /* Where the scale is so small that it lost bits, the quotient may lie beyond. */
+        float code = scale > 0 ? nearbyintf(in[i] / scale) : 0;
+        code = code > 127 ? 127 : code < -127 ? -127 : code;
+        ((int8_t *)p->data)[p->index(p->kv, p->offset, i)] = (int8_t)code;
+    }
+    memcpy(p->scales + (size_t)p->offset * sizeof scale, &scale, sizeof scale);
+}
+
+static void write_vector(const struct place *p, const float *in)
+{
+    if (p->kv->dtype == DTYPE_I8)
+        write_i8(p, in);
+    else if (p->kv->dtype == DTYPE_F8_E4M3)
+        write_f8(p, in);
+    else
+        write_floats(p, in);
+}
+
 static void write_token(const struct cache_args *a, int32_t token, int32_t head)
 {
     const struct kv_layer *kv = a->kv;
-    const int32_t slot = a->slot_mapping[token];
-    const int32_t block = slot / kv->block_size, offset = slot % kv->block_size;
-    const size_t size = dtype_size(kv->dtype);
+    const int32_t slot = a->slot_mapping[token], block = slot / kv->block_size;
     const int64_t column = (int64_t)head * kv->head_dim;
-    const float *k = (const float *)a->k.data + token * a->k.stride + column;
-    char *k_out = kv_head_data(kv, kv->k, block, head);
-    uint32_t piece[PIECE];
+    struct place p = { .kv = kv,
+                       .data = kv_head_data(kv, kv->k, block, head),
+                       .scales = kv_head_scales(kv, kv->k, block, head),
+                       .index = kv_k_index,
+                       .offset = slot % kv->block_size,
+                       .scale = kv->k_scale };
     assert(block < kv->num_blocks);
-    for (int32_t begin = 0; begin < kv->head_dim; begin += PIECE) {
-        int32_t left = kv->head_dim - begin, count = left < PIECE ? left : PIECE;
-        convert_piece(piece, kv->dtype, k + begin, count);
-        for (int32_t i = 0; i < count; i++)
-            store(k_out, kv_k_index(kv, offset, begin + i), piece, i, size);
-        if (!kv->v)
-            continue;
-        const float *v = (const float *)a->v.data + token * a->v.stride + column;
-        char *v_out = kv_head_data(kv, kv->v, block, head);
-        convert_piece(piece, kv->dtype, v + begin, count);
-        for (int32_t i = 0; i < count; i++)
-            store(v_out, kv_v_index(kv, offset, begin + i), piece, i, size);
-    }
+    write_vector(&p, (const float *)a->k.data + token * a->k.stride + column);
+    if (!kv->v)
+        return;
+    p.data = kv_head_data(kv, kv->v, block, head);
+    p.scales = kv_head_scales(kv, kv->v, block, head);
+    p.index = kv_v_index;
+    p.scale = kv->v_scale;
+    write_vector(&p, (const float *)a->v.data + token * a->v.stride + column);
 }
 
 /* Heads lie apart in a block, so threads that write different heads never meet; tokens share. */

@@ -10,6 +10,7 @@ struct layer {
     struct attention_params params;
     enum dtype dtype;
     int32_t block_size;
+    float k_scale, v_scale; /* fp8_e4m3 */
     float sinks[64];
 };
 
@@ -50,7 +51,10 @@ static const char *describe(const struct layer *l)
 
 static struct layer random_layer(void)
 {
-    struct layer l = { .dtype = (enum dtype)random_int(DTYPE_F32, DTYPE_F16),
+    struct layer l = { .dtype =
+                           RANDOM_OF(DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F8_E4M3, DTYPE_I8),
+                       .k_scale = RANDOM_OF(0, 1, 0.01f, 3),
+                       .v_scale = RANDOM_OF(0, 1, 0.01f, 3),
                        .block_size = RANDOM_OF(16, 16, 32, 48, 64, 128, 8, 5, 1) };
     struct attention_params *p = &l.params;
     p->num_kv_heads = random_int(1, 3);
@@ -69,13 +73,30 @@ static struct layer random_layer(void)
     return l;
 }
 
-static void round_to(float *x, size_t count, enum dtype dtype)
+/* What the cache makes of one head's vector. */
+static void round_vector(float *x, int32_t dim, enum dtype dtype, float scale)
 {
     uint32_t bits;
-    for (size_t i = 0; i < count; i++) {
-        dtype_convert(&bits, dtype, &x[i], DTYPE_F32, 1);
-        dtype_convert(&x[i], DTYPE_F32, &bits, dtype, 1);
+    float max = 0;
+    scale = scale > 0 ? scale : 1;
+    for (int32_t i = 0; i < dim; i++)
+        max = fmaxf(max, fabsf(x[i]));
+    for (int32_t i = 0; i < dim; i++) {
+        if (dtype == DTYPE_I8) {
+            x[i] = max > 0 ? rintf(x[i] / (max / 127)) * (max / 127) : 0;
+        } else if (dtype == DTYPE_F8_E4M3) {
+            x[i] = fp8_e4m3_to_f32(fp8_e4m3_from_f32(x[i] / scale)) * scale;
+        } else {
+            dtype_convert(&bits, dtype, &x[i], DTYPE_F32, 1);
+            dtype_convert(&x[i], DTYPE_F32, &bits, dtype, 1);
+        }
     }
+}
+
+static void round_to_cache(const struct layer *l, float *x, size_t count, float scale)
+{
+    for (size_t i = 0; i < count; i += (size_t)l->params.head_dim)
+        round_vector(x + i, l->params.head_dim, l->dtype, scale);
 }
 
 static struct sequence random_sequence(const struct layer *l, int32_t len)
@@ -84,8 +105,9 @@ static struct sequence random_sequence(const struct layer *l, int32_t len)
     size_t kv = (size_t)len * (size_t)(l->params.num_kv_heads * l->params.head_dim);
     struct sequence s = { len, random_floats(q, 2), random_floats(kv, 1), NULL };
     s.v = values_in_keys(l) ? s.k : random_floats(kv, 1);
-    round_to(s.k, kv, l->dtype);
-    round_to(s.v, kv, l->dtype);
+    round_to_cache(l, s.k, kv, l->k_scale);
+    if (!values_in_keys(l))
+        round_to_cache(l, s.v, kv, l->v_scale);
     return s;
 }
 
@@ -133,6 +155,8 @@ static struct batch make_batch(const struct layer *l, const struct part *parts, 
     }
     b.stride += random_int(0, 3);
     b.kv = (struct kv_layer){ .dtype = l->dtype,
+                              .k_scale = l->k_scale,
+                              .v_scale = l->v_scale,
                               .num_blocks = used + random_int(0, 5),
                               .block_size = bs,
                               .num_kv_heads = l->params.num_kv_heads,

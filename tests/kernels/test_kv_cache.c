@@ -11,20 +11,54 @@ static const struct workspace_desc no_workspace = { .vocab_size = 1,
 static float element(const struct kv_layer *kv, const void *data, int32_t slot, int32_t head,
                      int32_t dim, bool is_k)
 {
-    int32_t offset = slot % kv->block_size;
-    const char *at = kv_head_data(kv, (void *)data, slot / kv->block_size, head);
+    int32_t offset = slot % kv->block_size, block = slot / kv->block_size;
+    const char *at = kv_head_data(kv, (void *)data, block, head);
     size_t index = is_k ? kv_k_index(kv, offset, dim) : kv_v_index(kv, offset, dim);
-    float value;
-    dtype_convert(&value, DTYPE_F32, at + index * dtype_size(kv->dtype), kv->dtype, 1);
-    return value;
+    float scale = kv_layer_factor(kv, is_k ? kv->k_scale : kv->v_scale);
+    if (kv->dtype == DTYPE_I8)
+        memcpy(&scale, kv_head_scales(kv, (void *)data, block, head) + offset * 4, 4);
+    return kv_read(at, index, kv->dtype) * scale;
 }
 
-static float rounded(float x, enum dtype dtype)
+/* How far from x its stored value may lie: half a step of the dtype. `max` is the greatest
+ * magnitude of its vector, scale that of the layer; the last factor is for the scales' own
+ * rounding. */
+static float bound(float x, float max, enum dtype dtype, float scale)
 {
-    uint32_t bits;
-    dtype_convert(&bits, dtype, &x, DTYPE_F32, 1);
-    dtype_convert(&x, DTYPE_F32, &bits, dtype, 1);
-    return x;
+    float held = fminf(fabsf(x), 448 * scale);
+    switch (dtype) {
+    case DTYPE_I8:
+        return max / 254 * 1.00001f;
+    case DTYPE_F8_E4M3:
+        return fmaxf(held / 16, scale / 1024) * 1.00001f + fabsf(x) - held;
+    case DTYPE_BF16:
+        return fabsf(x) / 256;
+    case DTYPE_F16:
+        return fmaxf(fabsf(x) / 2048, 0x1p-25f);
+    default:
+        return 0;
+    }
+}
+
+static void check_vector(const struct kv_layer *kv, const void *data, int32_t slot, int32_t head,
+                         const float *x, bool is_k)
+{
+    float max = 0, scale = is_k ? kv->k_scale : kv->v_scale;
+    for (int32_t i = 0; x && i < kv->head_dim; i++)
+        max = fmaxf(max, fabsf(x[i]));
+    for (int32_t i = 0; i < kv->head_dim; i++) {
+        float got = element(kv, data, slot, head, i, is_k);
+        if (!x)
+            assert_true(isnan(got));
+        else if (fabsf(got - x[i]) > bound(x[i], max, kv->dtype, scale > 0 ? scale : 1))
+            fail_msg("%s: %.9g is stored as %.9g", dtype_name(kv->dtype), (double)x[i],
+                     (double)got);
+    }
+}
+
+static enum dtype random_dtype(void)
+{
+    return RANDOM_OF(DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F8_E4M3, DTYPE_I8);
 }
 
 /* Every element of a block has a place of its own within the block. */
@@ -32,7 +66,7 @@ static void layout_is_one_to_one(void **state)
 {
     (void)state;
     for (int round = 0; round < 100; round++) {
-        struct kv_layer kv = { .dtype = (enum dtype)random_int(DTYPE_F32, DTYPE_F16),
+        struct kv_layer kv = { .dtype = random_dtype(),
                                .block_size = random_int(1, 40),
                                .num_kv_heads = 1,
                                .head_dim = random_int(1, 40) };
@@ -52,11 +86,13 @@ static void layout_is_one_to_one(void **state)
 
 static void check_round(struct cpu_device *d)
 {
-    struct kv_layer kv = { .dtype = (enum dtype)random_int(DTYPE_F32, DTYPE_F16),
+    struct kv_layer kv = { .dtype = random_dtype(),
                            .num_blocks = random_int(1, 9),
                            .block_size = RANDOM_OF(1, 5, 16, 32),
                            .num_kv_heads = random_int(1, 4),
-                           .head_dim = RANDOM_OF(1, 7, 8, 64, 300) };
+                           .head_dim = RANDOM_OF(1, 7, 8, 64, 300),
+                           .k_scale = RANDOM_OF(0, 1, 0.25f, 0.013f),
+                           .v_scale = RANDOM_OF(0, 1, 0.25f, 0.013f) };
     const int32_t num_slots = kv.num_blocks * kv.block_size, cols = kv.num_kv_heads * kv.head_dim;
     const int32_t tokens = random_int(1, num_slots + 5), stride = 2 * cols + random_int(0, 5);
     size_t bytes = (size_t)kv.num_blocks * kv_block_bytes(&kv);
@@ -80,15 +116,10 @@ static void check_round(struct cpu_device *d)
     struct tensor v = { x + cols, DTYPE_F32, tokens, cols, stride };
     cpu_reshape_and_cache(&d->base, &kv, &k, &v, slots);
     for (int32_t s = 0; s < num_slots; s++) {
-        for (int32_t c = 0; c < cols; c++) {
-            float got_k = element(&kv, kv.k, s, c / kv.head_dim, c % kv.head_dim, true);
-            float got_v = element(&kv, kv.v, s, c / kv.head_dim, c % kv.head_dim, false);
-            const float *from = x + writer[s] * stride + c;
-            if (writer[s] < 0)
-                assert_true(isnan(got_k) && isnan(got_v));
-            else
-                assert_true(got_k == rounded(from[0], kv.dtype) &&
-                            got_v == rounded(from[cols], kv.dtype));
+        for (int32_t h = 0; h < kv.num_kv_heads; h++) {
+            const float *from = x + writer[s] * stride + h * kv.head_dim;
+            check_vector(&kv, kv.k, s, h, writer[s] < 0 ? NULL : from, true);
+            check_vector(&kv, kv.v, s, h, writer[s] < 0 ? NULL : from + cols, false);
         }
     }
     free(kv.k);
@@ -96,6 +127,58 @@ static void check_round(struct cpu_device *d)
     free(x);
     free(slots);
     free(writer);
+}
+
+/* One token of one head, K and V alike, written and read back. */
+static void write_one(struct kv_layer *kv, const float *in, float *out)
+{
+    struct cpu_device *d = fixture_open(cpu_isa_detect(), 1, &no_workspace);
+    int32_t slot = 0;
+    kv->num_blocks = kv->block_size = kv->num_kv_heads = 1;
+    kv->k = calloc(1, kv_block_bytes(kv));
+    kv->v = calloc(1, kv_block_bytes(kv));
+    struct tensor t = tensor_view((void *)in, DTYPE_F32, 1, kv->head_dim);
+    cpu_reshape_and_cache(&d->base, kv, &t, &t, &slot);
+    for (int32_t i = 0; i < kv->head_dim; i++) {
+        out[i] = element(kv, kv->k, 0, 0, i, true);
+        float v = element(kv, kv->v, 0, 0, i, false);
+        assert_true(memcmp(&out[i], &v, sizeof v) == 0);
+    }
+    free(kv->k);
+    free(kv->v);
+    fixture_close(d);
+}
+
+static void eight_bits_at_their_edges(void **state)
+{
+    (void)state;
+    const float x[] = { 1e30f, -500, 0x1p-10f * 1.01f, NAN, INFINITY, -0.0f };
+    const float even[] = { 127, -127, 0.49f, 63.5f, 64.5f, 0 };
+    const float none[] = { 0, -0.0f, 0, 0, 0, 0 }, tiny[] = { 1e-45f, -3e-45f, 0, 0, 0, 0 };
+    const float bad[] = { 1, 2, NAN, 3, 4, 5 }, wide[] = { 1, 2, -INFINITY, 3, 4, 5 };
+    float out[6];
+    struct kv_layer f8 = { .dtype = DTYPE_F8_E4M3, .head_dim = 6 };
+    write_one(&f8, x, out);
+    assert_true(out[0] == 448 && out[1] == -448 && out[2] == 0x1p-9f);
+    assert_true(isnan(out[3]) && out[4] == 448 && out[5] == 0);
+    f8.k_scale = f8.v_scale = 2;
+    write_one(&f8, x, out);
+    assert_true(out[0] == 896 && out[1] == -512 && out[2] == 0);
+    struct kv_layer i8 = { .dtype = DTYPE_I8, .head_dim = 6 };
+    write_one(&i8, even, out);
+    const float expected[] = { 127, -127, 0, 64, 64, 0 };
+    assert_memory_equal(out, expected, sizeof out);
+    write_one(&i8, none, out);
+    for (int i = 0; i < 6; i++)
+        assert_true(out[i] == 0);
+    write_one(&i8, tiny, out); /* below what a scale can hold */
+    for (int i = 0; i < 6; i++)
+        assert_true(fabsf(out[i]) <= 3e-45f);
+    /* What is not finite must not be hidden: the logits show it, and the request ends. */
+    write_one(&i8, bad, out);
+    assert_true(isnan(out[0]) && isnan(out[5]));
+    write_one(&i8, wide, out);
+    assert_true(isnan(out[0]) && isnan(out[2]));
 }
 
 static void writes_its_slots_only(void **state)
@@ -140,6 +223,7 @@ int main(void)
         cmocka_unit_test(layout_is_one_to_one),
         cmocka_unit_test(writes_its_slots_only),
         cmocka_unit_test(float16_saturates),
+        cmocka_unit_test(eight_bits_at_their_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -154,8 +154,9 @@ static void test_names(void **state)
     (void)state;
     enum dtype dtype;
     for (int i = 0; i < NUM_DTYPES; i++) {
-        assert_true(dtype_parse(dtype_name((enum dtype)i), &dtype));
-        assert_int_equal(dtype, i);
+        /* Those of 8 bits are no dtype that a model could have. */
+        assert_int_equal(dtype_parse(dtype_name((enum dtype)i), &dtype), i < DTYPE_F8_E4M3);
+        assert_true(i >= DTYPE_F8_E4M3 || (int)dtype == i);
     }
     assert_true(dtype_parse("half", &dtype) && dtype == DTYPE_F16);
     assert_true(dtype_parse("float", &dtype) && dtype == DTYPE_F32);
@@ -166,6 +167,40 @@ static void test_names(void **state)
     assert_int_equal(dtype_size(DTYPE_BF16), 2);
     assert_int_equal(dtype_size(DTYPE_F16), 2);
     assert_int_equal(dtype_size(DTYPE_I32), 4);
+    assert_int_equal(dtype_size(DTYPE_F8_E4M3), 1);
+    assert_int_equal(dtype_size(DTYPE_I8), 1);
+}
+
+/* E4M3 without infinities, from its definition; and each value and what lies between two of them.
+ */
+static void test_fp8_e4m3(void **state)
+{
+    (void)state;
+    float last = -1;
+    for (int i = 0; i < 256; i++) {
+        int exponent = i >> 3 & 15, mantissa = i & 7;
+        double size = exponent == 0 ? ldexp(mantissa, -9) : ldexp(8 + mantissa, exponent - 10);
+        float value = fp8_e4m3_to_f32((uint8_t)i);
+        if ((i & 0x7f) == 0x7f) {
+            assert_true(isnan(value));
+            continue;
+        }
+        assert_true((double)value == (i & 0x80 ? -size : size));
+        assert_int_equal(signbit(value) != 0, i >> 7);
+        assert_int_equal(fp8_e4m3_from_f32(value), i);
+        if (i > 0 && i < 0x7f) {
+            float middle = last + (value - last) / 2; /* exact; a tie, which goes to the even one */
+            assert_int_equal(fp8_e4m3_from_f32(middle), i - 1 + ((i - 1) & 1));
+            assert_int_equal(fp8_e4m3_from_f32(nextafterf(middle, 0)), i - 1);
+            assert_int_equal(fp8_e4m3_from_f32(-nextafterf(middle, 1000)), 0x80 | i);
+        }
+        last = value;
+    }
+    assert_int_equal(fp8_e4m3_from_f32(449), 0x7e);
+    assert_int_equal(fp8_e4m3_from_f32(-1e30f), 0xfe);
+    assert_int_equal(fp8_e4m3_from_f32(INFINITY), 0x7e);
+    assert_int_equal(fp8_e4m3_from_f32(NAN) & 0x7f, 0x7f);
+    assert_int_equal(fp8_e4m3_from_f32(1e-30f), 0);
 }
 
 static void test_columns_of_a_view(void **state)
@@ -207,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_rounds_to_nearest_even),
         cmocka_unit_test(test_convert_agrees_with_the_scalars),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_fp8_e4m3),
         cmocka_unit_test(test_columns_of_a_view),
         cmocka_unit_test(test_formats),
     };

@@ -84,9 +84,38 @@ INLINE void softmax_lanes(const struct attention_tile *t, int32_t row, int32_t l
     t->sum[row] += vf_reduce_add(sum);
 }
 
+/* Brings the scales of int8 tokens [low, high) of the tile together, since blocks lie anywhere. The
+ * others are 0, so that whole vectors can be read. */
+static void load_scales(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
+{
+    const struct kv_layer *kv = t->kv;
+    memset(t->k_scales, 0, TILE * sizeof *t->k_scales);
+    memset(t->v_scales, 0, TILE * sizeof *t->v_scales);
+    for (int32_t i = low; i < high;) {
+        const int32_t block = t->block_table[(tile + i) / kv->block_size];
+        const int32_t offset = (tile + i) % kv->block_size, left = kv->block_size - offset;
+        const int32_t count = left < high - i ? left : high - i;
+        const size_t at = (size_t)offset * sizeof(float), bytes = (size_t)count * sizeof(float);
+        const char *k = kv_head_scales(kv, kv->k, block, t->kv_head);
+        const char *v = kv_head_scales(kv, kv->v ? kv->v : kv->k, block, t->kv_head);
+        memcpy(t->k_scales + i, k + at, bytes);
+        memcpy(t->v_scales + i, v + at, bytes);
+        i += count;
+    }
+}
+
+/* The row's scores (or weights) in the groups of [low, high), each times its token's scale. */
+static void scale_lanes(float *scores, const float *scales, int32_t low, int32_t high)
+{
+    for (int32_t i = low / VEC_LANES * VEC_LANES; i < high; i += VEC_LANES)
+        vf_store(scores + i, vf_mul(vf_load(scores + i), vf_load(scales + i)));
+}
+
 static void softmax_row(const struct attention_tile *t, int32_t row, int32_t low, int32_t high)
 {
     float *scores = t->scores + (size_t)row * TILE;
+    if (t->kv->dtype == DTYPE_I8)
+        scale_lanes(scores, t->k_scales, low, high);
     for (int32_t i = 0; i < TILE && t->softcap > 0; i += VEC_LANES) {
         vf s = vf_mul(vf_load(scores + i), vf_set1(1.0f / t->softcap));
         vf_store(scores + i, vf_mul(vf_set1(t->softcap), vf_tanh(s)));
@@ -95,17 +124,19 @@ static void softmax_row(const struct attention_tile *t, int32_t row, int32_t low
         softmax_lanes(t, row, 0, TILE, true);
     else
         softmax_lanes(t, row, low, high, false);
+    if (t->kv->dtype == DTYPE_I8)
+        scale_lanes(scores, t->v_scales, low, high);
 }
 
 /* From one element of a row in the cache to the next: in bfloat16 that of a second row lies between
  * (kv_layout.h). */
 INLINE size_t element_step(enum dtype dtype)
 {
-    return dtype == DTYPE_F16 ? 2 : 4;
+    return dtype == DTYPE_F32 || dtype == DTYPE_BF16 ? 4 : dtype == DTYPE_F16 ? 2 : 1;
 }
 INLINE size_t element_size(enum dtype dtype)
 {
-    return dtype == DTYPE_F32 ? 4 : 2;
+    return dtype == DTYPE_F32 ? 4 : dtype == DTYPE_BF16 || dtype == DTYPE_F16 ? 2 : 1;
 }
 
 /* --- packed: the tile is widened first -------------------------------------------------------- */
@@ -114,22 +145,18 @@ INLINE size_t element_size(enum dtype dtype)
 static void pack_elements(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
 {
     const struct kv_layer *kv = t->kv;
-    const size_t size = dtype_size(kv->dtype);
     for (int32_t i = low; i < high; i++) {
         const int32_t block = t->block_table[(tile + i) / kv->block_size];
         const int32_t offset = (tile + i) % kv->block_size;
         const char *k = kv_head_data(kv, kv->k, block, t->kv_head);
         float *values = t->v_tile + (size_t)i * (size_t)t->padded_dim;
         for (int32_t dim = 0; dim < t->head_dim; dim++)
-            dtype_convert(t->k_tile + (size_t)dim * TILE + i, DTYPE_F32,
-                          k + kv_k_index(kv, offset, dim) * size, kv->dtype, 1);
+            t->k_tile[(size_t)dim * TILE + i] = kv_read(k, kv_k_index(kv, offset, dim), kv->dtype);
         for (int32_t dim = 0; dim < t->value_dim && !kv->v; dim++)
             values[dim] = t->k_tile[(size_t)dim * TILE + i];
         for (int32_t dim = 0; dim < t->value_dim && kv->v; dim++)
-            dtype_convert(values + dim, DTYPE_F32,
-                          kv_head_data(kv, kv->v, block, t->kv_head) +
-                              kv_v_index(kv, offset, dim) * size,
-                          kv->dtype, 1);
+            values[dim] = kv_read(kv_head_data(kv, kv->v, block, t->kv_head),
+                                  kv_v_index(kv, offset, dim), kv->dtype);
         for (int32_t dim = t->value_dim; dim < t->padded_dim; dim++)
             values[dim] = 0;
     }
@@ -211,6 +238,10 @@ static void pack(const struct attention_tile *t, int32_t tile, int32_t low, int3
             pack_group(t, tile, g, DTYPE_BF16);
         else if (kv->dtype == DTYPE_F16)
             pack_group(t, tile, g, DTYPE_F16);
+        else if (kv->dtype == DTYPE_F8_E4M3)
+            pack_group(t, tile, g, DTYPE_F8_E4M3);
+        else if (kv->dtype == DTYPE_I8)
+            pack_group(t, tile, g, DTYPE_I8);
         else
             pack_group(t, tile, g, DTYPE_F32);
     }
@@ -320,7 +351,7 @@ static void packed_tile(const struct attention_tile *t, int32_t tile, int32_t lo
 INLINE void fetch_pair_ahead(const char *p, size_t row_bytes, enum dtype dtype)
 {
     _mm_prefetch(p, _MM_HINT_T1);
-    if (dtype != DTYPE_BF16)
+    if (dtype == DTYPE_F32 || dtype == DTYPE_F16)
         _mm_prefetch(p + row_bytes, _MM_HINT_T1);
 }
 
@@ -438,6 +469,8 @@ INLINE void direct_values_all(int rows, int vecs, const struct direct *d, int32_
 DIRECT_ONE(f32, DTYPE_F32)
 DIRECT_ONE(bf16, DTYPE_BF16)
 DIRECT_ONE(f16, DTYPE_F16)
+DIRECT_ONE(f8, DTYPE_F8_E4M3)
+DIRECT_ONE(i8, DTYPE_I8)
 
 INLINE void direct_values_one(const struct direct *d, int32_t row, int32_t low, int32_t high,
                               enum dtype dtype)
@@ -446,6 +479,10 @@ INLINE void direct_values_one(const struct direct *d, int32_t row, int32_t low, 
         direct_one_bf16(d, row, low, high);
     else if (dtype == DTYPE_F16)
         direct_one_f16(d, row, low, high);
+    else if (dtype == DTYPE_F8_E4M3)
+        direct_one_f8(d, row, low, high);
+    else if (dtype == DTYPE_I8)
+        direct_one_i8(d, row, low, high);
     else
         direct_one_f32(d, row, low, high);
 }
@@ -532,6 +569,15 @@ static void direct_tile_f32(const struct attention_tile *t, int32_t tile, int32_
     direct_tile_rows(t, tile, low, high, DTYPE_F32);
 }
 
+static void direct_tile_f8(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
+{
+    direct_tile_rows(t, tile, low, high, DTYPE_F8_E4M3);
+}
+static void direct_tile_i8(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
+{
+    direct_tile_rows(t, tile, low, high, DTYPE_I8);
+}
+
 /* --- the row of the table --------------------------------------------------------------------- */
 
 static void attention_partition(const struct attention_tile *t, int32_t begin, int32_t end)
@@ -542,9 +588,11 @@ static void attention_partition(const struct attention_tile *t, int32_t begin, i
     void (*run_tile)(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high) =
         packed_tile;
     if (kv->v && t->num_rows <= BLOCK && kv->block_size % VEC_LANES == 0 && t->head_dim % 2 == 0)
-        run_tile = kv->dtype == DTYPE_BF16  ? direct_tile_bf16
-                   : kv->dtype == DTYPE_F16 ? direct_tile_f16
-                                            : direct_tile_f32;
+        run_tile = kv->dtype == DTYPE_BF16      ? direct_tile_bf16
+                   : kv->dtype == DTYPE_F16     ? direct_tile_f16
+                   : kv->dtype == DTYPE_F8_E4M3 ? direct_tile_f8
+                   : kv->dtype == DTYPE_I8      ? direct_tile_i8
+                                                : direct_tile_f32;
     for (int32_t row = 0; row < padded; row++) {
         t->max[row] = -INFINITY;
         t->sum[row] = 0;
@@ -554,8 +602,11 @@ static void attention_partition(const struct attention_tile *t, int32_t begin, i
         int32_t low = row_low(t, 0, tile), high = row_high(t, last, tile);
         if (high > end - tile)
             high = end - tile;
-        if (low < high)
-            run_tile(t, tile, low, high);
+        if (low >= high)
+            continue;
+        if (kv->dtype == DTYPE_I8)
+            load_scales(t, tile, low, high);
+        run_tile(t, tile, low, high);
     }
 }
 

@@ -158,6 +158,22 @@ static inline struct vf_pair pair_of_bf16(__m256i raw)
     return (struct vf_pair){ _mm256_castsi256_ps(_mm256_slli_epi32(raw, 16)),
                              _mm256_castsi256_ps(_mm256_and_si256(raw, high)) };
 }
+static inline vf vf_of_i8(__m128i codes)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+}
+/* E4M3 bits as those of value / 256 in float16: sign and magnitude go to their places, and the one
+ * NaN, which has the greatest magnitude, gets the exponent's highest bit. Eight elements in the low
+ * half, eight in the high one. */
+static inline struct vf_pair pair_of_f8(__m128i rows)
+{
+    __m256i half = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(rows), 7),
+                                    _mm256_set1_epi16((short)0xbf80));
+    __m256i carry = _mm256_add_epi16(half, _mm256_set1_epi16(0x80));
+    half = _mm256_or_si256(half, _mm256_and_si256(carry, _mm256_set1_epi16(0x4000)));
+    return (struct vf_pair){ _mm256_cvtph_ps(_mm256_castsi256_si128(half)),
+                             _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)) };
+}
 static inline struct vf_pair vf_load_pair(const char *p, size_t row_bytes, enum dtype dtype)
 {
     if (dtype == DTYPE_BF16)
@@ -165,14 +181,28 @@ static inline struct vf_pair vf_load_pair(const char *p, size_t row_bytes, enum 
     if (dtype == DTYPE_F16)
         return (struct vf_pair){ _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)),
                                  _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + row_bytes))) };
+    if (dtype == DTYPE_F8_E4M3)
+        return pair_of_f8(_mm_unpacklo_epi64(_mm_loadl_epi64((const void *)p),
+                                             _mm_loadl_epi64((const void *)(p + row_bytes))));
+    if (dtype == DTYPE_I8)
+        return (struct vf_pair){ vf_of_i8(_mm_loadl_epi64((const void *)p)),
+                                 vf_of_i8(_mm_loadl_epi64((const void *)(p + row_bytes))) };
     return (struct vf_pair){ vf_load((const void *)p), vf_load((const void *)(p + row_bytes)) };
 }
-/* AVX2 cannot mask 16-bit loads. */
+/* AVX2 cannot mask loads of less than 32 bits. */
 static inline vf load_f16_first(int32_t n, const char *p)
 {
     uint16_t lanes[8] = { 0 };
     __builtin_memcpy(lanes, p, (size_t)(n < 8 ? n : 8) * 2);
     return _mm256_cvtph_ps(_mm_loadu_si128((const void *)lanes));
+}
+/* Of each row at most 8 bytes, one row after the other. */
+static inline __m128i load_rows_first(int32_t n, const char *p, size_t row_bytes)
+{
+    char bytes[16] = { 0 };
+    __builtin_memcpy(bytes, p, (size_t)(n < 8 ? n : 8));
+    __builtin_memcpy(bytes + 8, p + row_bytes, (size_t)(n < 8 ? n : 8));
+    return _mm_loadu_si128((const void *)bytes);
 }
 /* Only the first n elements of either row are touched; the others are zero. */
 static inline struct vf_pair vf_load_pair_first(int32_t n, const char *p, size_t row_bytes,
@@ -183,6 +213,12 @@ static inline struct vf_pair vf_load_pair_first(int32_t n, const char *p, size_t
         return pair_of_bf16(_mm256_maskload_epi32((const void *)p, _mm256_castps_si256(lanes)));
     if (dtype == DTYPE_F16)
         return (struct vf_pair){ load_f16_first(n, p), load_f16_first(n, p + row_bytes) };
+    if (dtype == DTYPE_F8_E4M3)
+        return pair_of_f8(load_rows_first(n, p, row_bytes));
+    if (dtype == DTYPE_I8) {
+        __m128i rows = load_rows_first(n, p, row_bytes);
+        return (struct vf_pair){ vf_of_i8(rows), vf_of_i8(_mm_unpackhi_epi64(rows, rows)) };
+    }
     return (struct vf_pair){ vf_load_masked(lanes, (const void *)p),
                              vf_load_masked(lanes, (const void *)(p + row_bytes)) };
 }

@@ -152,6 +152,21 @@ static inline struct vf_pair pair_of_bf16(__m512i raw)
     return (struct vf_pair){ _mm512_castsi512_ps(_mm512_slli_epi32(raw, 16)),
                              _mm512_castsi512_ps(_mm512_and_si512(raw, high)) };
 }
+static inline vf vf_of_i8(__m128i codes)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
+}
+/* E4M3 bits as those of value / 256 in float16: sign and magnitude go to their places, and the one
+ * NaN, which has the greatest magnitude, gets the exponent's highest bit. */
+static inline struct vf_pair pair_of_f8(__m128i even, __m128i odd)
+{
+    __m512i half = _mm512_cvtepi8_epi16(_mm256_set_m128i(odd, even));
+    half = _mm512_and_si512(_mm512_slli_epi16(half, 7), _mm512_set1_epi16((short)0xbf80));
+    __m512i carry = _mm512_add_epi16(half, _mm512_set1_epi16(0x80));
+    half = _mm512_or_si512(half, _mm512_and_si512(carry, _mm512_set1_epi16(0x4000)));
+    return (struct vf_pair){ _mm512_cvtph_ps(_mm512_castsi512_si256(half)),
+                             _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1)) };
+}
 static inline struct vf_pair vf_load_pair(const char *p, size_t row_bytes, enum dtype dtype)
 {
     if (dtype == DTYPE_BF16)
@@ -160,6 +175,12 @@ static inline struct vf_pair vf_load_pair(const char *p, size_t row_bytes, enum 
         return (
             struct vf_pair){ _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)),
                              _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + row_bytes))) };
+    if (dtype == DTYPE_F8_E4M3)
+        return pair_of_f8(_mm_loadu_si128((const void *)p),
+                          _mm_loadu_si128((const void *)(p + row_bytes)));
+    if (dtype == DTYPE_I8)
+        return (struct vf_pair){ vf_of_i8(_mm_loadu_si128((const void *)p)),
+                                 vf_of_i8(_mm_loadu_si128((const void *)(p + row_bytes))) };
     return (struct vf_pair){ vf_load((const void *)p), vf_load((const void *)(p + row_bytes)) };
 }
 /* Only the first n elements of either row are touched; the others are zero. */
@@ -172,6 +193,12 @@ static inline struct vf_pair vf_load_pair_first(int32_t n, const char *p, size_t
     if (dtype == DTYPE_F16)
         return (struct vf_pair){ _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p)),
                                  _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p + row_bytes)) };
+    if (dtype == DTYPE_F8_E4M3)
+        return pair_of_f8(_mm_maskz_loadu_epi8(lanes, p),
+                          _mm_maskz_loadu_epi8(lanes, p + row_bytes));
+    if (dtype == DTYPE_I8)
+        return (struct vf_pair){ vf_of_i8(_mm_maskz_loadu_epi8(lanes, p)),
+                                 vf_of_i8(_mm_maskz_loadu_epi8(lanes, p + row_bytes)) };
     return (struct vf_pair){ vf_load_masked(lanes, (const void *)p),
                              vf_load_masked(lanes, (const void *)(p + row_bytes)) };
 }
