@@ -131,15 +131,24 @@ static void devices_down(void *context)
 
 /* --- memory plan --- */
 
+static bool choose_asked_dtype(const char *asked, uint32_t caps, enum dtype *out, struct status *st)
+{
+    if (!kv_cache_dtype_parse(asked, out))
+        return status_set(st, STATUS_INVALID, "--kv-cache-dtype %s: unknown", asked);
+    if (dtype_size(*out) == 1 && !(caps & BACKEND_KV_8BIT))
+        return status_set(st, STATUS_UNSUPPORTED,
+                          "--kv-cache-dtype %s: this device has no 8-bit KV cache", asked);
+    return true;
+}
+
 static bool choose_kv_cache_dtype(const struct engine *e, enum dtype *out, struct status *st)
 {
     const char *asked = e->config->kv_cache_dtype;
+    const uint32_t caps = e->executor.workers[0].device->backend->caps;
     if (strcmp(asked, "auto") != 0)
-        return dtype_parse(asked, out) ||
-               status_set(st, STATUS_INVALID, "--kv-cache-dtype %s: unknown", asked);
+        return choose_asked_dtype(asked, caps, out, st);
     *out = e->model->weight_format->dtype;
-    if (*out == DTYPE_BF16 &&
-        (e->executor.workers[0].device->backend->caps & BACKEND_F16_KV_FOR_BF16))
+    if (*out == DTYPE_BF16 && (caps & BACKEND_F16_KV_FOR_BF16))
         *out = DTYPE_F16;
     return true;
 }

@@ -2,6 +2,19 @@
  */
 #include "engine/model/kv_cache_spec.h"
 
+#include <string.h>
+
+bool kv_cache_dtype_parse(const char *name, enum dtype *out)
+{
+    enum dtype dtype = DTYPE_I8;
+    if (strcmp(name, "fp8") == 0 || strcmp(name, "fp8_e4m3") == 0)
+        dtype = DTYPE_F8_E4M3;
+    else if (strcmp(name, "int8") != 0 && (!dtype_parse(name, &dtype) || dtype == DTYPE_I32))
+        return false;
+    *out = dtype;
+    return true;
+}
+
 struct kv_cache_spec kv_cache_spec_make(const struct decoder_desc *desc, enum dtype dtype)
 {
     struct kv_cache_spec s = { .num_layers = desc->num_hidden_layers,
@@ -68,7 +81,9 @@ void kv_cache_spec_group(struct kv_cache_spec *s, const struct decoder_desc *des
 
 static size_t block_bytes(const struct kv_cache_spec *s, int32_t block_size, int32_t head_dim)
 {
-    return (size_t)block_size * (size_t)s->num_kv_heads * (size_t)head_dim * dtype_size(s->dtype);
+    return head_dim == 0
+               ? 0
+               : (size_t)s->num_kv_heads * kv_layer_head_bytes(s->dtype, block_size, head_dim);
 }
 
 size_t kv_cache_k_block_bytes(const struct kv_cache_spec *s, int32_t block_size)

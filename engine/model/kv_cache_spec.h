@@ -24,6 +24,8 @@ struct kv_cache_spec {
     int16_t group[LIMIT_NUM_LAYERS], place[LIMIT_NUM_LAYERS]; /* of each layer */
 };
 
+/* A dtype that a cache can have: those of dtype_parse that are floats, fp8 (or fp8_e4m3), int8. */
+bool kv_cache_dtype_parse(const char *name, enum dtype *out);
 /* All layers in one group that keeps everything. */
 struct kv_cache_spec kv_cache_spec_make(const struct decoder_desc *desc, enum dtype dtype);
 /* Puts the layers into groups, of the size with which a sequence of max_model_len tokens takes the

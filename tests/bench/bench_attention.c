@@ -7,6 +7,7 @@
  * K and V that must be read. Both peaks are measured here: fused multiply-adds on registers, and
  * reading memory that no cache holds. */
 #include "base/clock.h"
+#include "engine/model/kv_cache_spec.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_layout.h"
@@ -149,22 +150,44 @@ struct run {
     int32_t *tables, *start, *lens;
 };
 
-/* A short pattern, repeated: filling must not take longer than measuring. */
-static void *filled(struct device *d, struct run *r, size_t count, enum dtype dtype)
+static float pattern(size_t i)
 {
-    enum { PATTERN = 4096 };
-    float pattern[PATTERN];
-    const size_t size = dtype_size(dtype);
+    return (float)((i * 2654435761u >> 8) % 2001) / 1000.0f - 1;
+}
+
+static void *room(struct device *d, struct run *r, size_t bytes)
+{
     struct buffer *memory = &r->memory[r->num_buffers++];
-    *memory = allocate(d, count * size);
-    for (size_t i = 0; i < PATTERN; i++)
-        pattern[i] = (float)((i * 2654435761u >> 8) % 2001) / 1000.0f - 1;
-    for (size_t at = 0; at < count; at += PATTERN) {
-        size_t left = count - at;
-        dtype_convert((char *)memory->data + at * size, dtype, pattern, DTYPE_F32,
-                      left < PATTERN ? left : PATTERN);
-    }
+    *memory = allocate(d, bytes);
     return memory->data;
+}
+
+static float *filled(struct device *d, struct run *r, size_t count)
+{
+    float *data = room(d, r, count * sizeof *data);
+    for (size_t i = 0; i < count; i++)
+        data[i] = pattern(i);
+    return data;
+}
+
+/* The first block is written, the others are copies: filling must not take longer than measuring.
+ */
+static void fill_cache(struct device *d, const struct kv_layer *kv)
+{
+    enum { COLS = NUM_KV_HEADS * HEAD_DIM };
+    static float rows[BLOCK_SIZE * COLS];
+    int32_t slots[BLOCK_SIZE];
+    const size_t bytes = kv_block_bytes(kv);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        rows[i] = pattern(i);
+    for (int32_t i = 0; i < BLOCK_SIZE; i++)
+        slots[i] = i;
+    struct tensor t = tensor_view(rows, DTYPE_F32, BLOCK_SIZE, COLS);
+    backend_cpu.reshape_and_cache(d, kv, &t, &t, slots);
+    for (int32_t i = 1; i < kv->num_blocks; i++) {
+        memcpy((char *)kv->k + (size_t)i * bytes, kv->k, bytes);
+        memcpy((char *)kv->v + (size_t)i * bytes, kv->v, bytes);
+    }
 }
 
 static struct run make_run(struct device *d, enum dtype dtype, struct shape s)
@@ -172,8 +195,8 @@ static struct run make_run(struct device *d, enum dtype dtype, struct shape s)
     struct run r = { 0 };
     const int32_t cols = NUM_HEADS * HEAD_DIM, per_seq = (s.seq_len + BLOCK_SIZE - 1) / BLOCK_SIZE;
     const int32_t blocks = per_seq * s.num_seqs, tokens = s.num_seqs * s.query_len;
-    r.q = tensor_view(filled(d, &r, (size_t)tokens * cols, DTYPE_F32), DTYPE_F32, tokens, cols);
-    r.out = tensor_view(filled(d, &r, (size_t)tokens * cols, DTYPE_F32), DTYPE_F32, tokens, cols);
+    r.q = tensor_view(filled(d, &r, (size_t)tokens * cols), DTYPE_F32, tokens, cols);
+    r.out = tensor_view(filled(d, &r, (size_t)tokens * cols), DTYPE_F32, tokens, cols);
     for (int i = 0; i < NUM_LAYERS; i++) {
         struct kv_layer *kv = &r.layers[i];
         *kv = (struct kv_layer){ .dtype = dtype,
@@ -181,9 +204,9 @@ static struct run make_run(struct device *d, enum dtype dtype, struct shape s)
                                  .block_size = BLOCK_SIZE,
                                  .num_kv_heads = NUM_KV_HEADS,
                                  .head_dim = HEAD_DIM };
-        size_t elements = (size_t)blocks * kv_block_bytes(kv) / dtype_size(dtype);
-        kv->k = filled(d, &r, elements, dtype);
-        kv->v = filled(d, &r, elements, dtype);
+        kv->k = room(d, &r, (size_t)blocks * kv_block_bytes(kv));
+        kv->v = room(d, &r, (size_t)blocks * kv_block_bytes(kv));
+        fill_cache(d, kv);
     }
     r.tables = malloc((size_t)blocks * sizeof *r.tables);
     for (int32_t i = 0; i < blocks; i++) /* a permutation, as a long-running server has it */
@@ -235,8 +258,8 @@ static void measure(struct cpu_device *d, enum dtype dtype, struct shape s, doub
     /* Query i of query_len sees seq_len - query_len + i + 1 positions. */
     double visible = s.query_len * (s.seq_len - (s.query_len - 1) / 2.0) * s.num_seqs;
     double flops = visible * NUM_HEADS * HEAD_DIM * 4.0;
-    double bytes =
-        2.0 * (double)dtype_size(dtype) * s.num_seqs * s.seq_len * NUM_KV_HEADS * HEAD_DIM;
+    double bytes = 2.0 * s.num_seqs * s.seq_len * NUM_KV_HEADS *
+                   (double)kv_layer_head_bytes(dtype, 1, HEAD_DIM);
     printf("%4d x %4d queries, context %5d: %9.1f us  %7.1f GFLOP/s (%3.0f%%)  %6.1f GB/s "
            "(%3.0f%%)\n",
            s.num_seqs, s.query_len, s.seq_len, best * 1e6, flops / best / 1e9,
@@ -269,7 +292,7 @@ int main(int argc, char **argv)
     struct status st;
     struct device *opened;
     enum dtype dtype = DTYPE_F16;
-    if (argc > 3 && (!dtype_parse(argv[3], &dtype) || dtype == DTYPE_I32)) {
+    if (argc > 3 && !kv_cache_dtype_parse(argv[3], &dtype)) {
         fprintf(stderr, "not a dtype of a cache: %s\n", argv[3]);
         return 1;
     }

@@ -144,3 +144,54 @@ def test_48_clients(start_server, sliding, alone, prefix, budget, blocks):
     assert server.metric("vllm:num_preemptions_total") > 0
     if prefix == "--enable-prefix-caching":
         assert server.metric("vllm:prefix_cache_hits_total") > 0
+
+
+# --- dtypes of 8 bits ------------------------------------------------------------------------------
+
+TEXT = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
+        "One day, she saw a big, red ball. She wanted to play with it, but it was too high. Lily's mom "
+        "said, \"Lily, let's go to the park.\" Lily was sad and did not know what to do. Tim and Sue "
+        "were best friends. They liked to play in the garden behind the old house. The dog ran away "
+        "and the cat sat under the tree. ")
+
+
+def test_bytes_of_dtypes(sliding):
+    """2 layers, 2 kv heads, K and V, 16 tokens of 12 elements; int8 with a float per token."""
+    for dtype, token_bytes in [("float32", 48), ("float16", 24), ("fp8", 12), ("int8", 12 + 4)]:
+        p = plan(sliding, "--kv-cache-dtype", dtype, "--num-gpu-blocks-override", "96")
+        assert p["block_bytes"] == 2 * 2 * 2 * 16 * token_bytes, dtype
+
+
+@pytest.mark.parametrize("dtype", ["fp8", "int8"])
+def test_same_bits_with_8_bits(sliding, start_server, dtype):
+    whole = start_server(sliding, "--kv-cache-dtype", dtype, "--no-enable-prefix-caching",
+                         "--kv-cache-memory-bytes", "8M")
+    cut = start_server(sliding, "--kv-cache-dtype", dtype, "--max-num-batched-tokens", "16",
+                       "--num-gpu-blocks-override", str(FULL_LENGTH_BLOCKS + 20))
+    body = {"prompt": [7 + i * i % 300 for i in range(400)], "max_tokens": 80, "temperature": 0,
+            "ignore_eos": True, "logprobs": 2}
+    expected = answer(whole, body)
+    for _ in range(2):
+        assert answer(cut, body) == expected
+    assert cut.metric("vllm:prefix_cache_hits_total") > 0
+
+
+def prompt_logprobs(model, dtype):
+    server = Server(model, "--kv-cache-dtype", dtype, "--kv-cache-memory-bytes", "16M")
+    body = {"prompt": TEXT, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    rows = server.post("/v1/completions", body)[1]["choices"][0]["prompt_logprobs"][1:]
+    assert server.stop() == 0
+    return [next(iter(row.values()))["logprob"] for row in rows]
+
+
+# Mean difference of a token's log-probability from that with a float32 cache; measured are 0.00058,
+# 0.0044, 0.063 and 0.023.
+@pytest.mark.parametrize("dtype, bound", [("float16", 0.0015), ("bfloat16", 0.01), ("fp8", 0.1),
+                                          ("int8", 0.04)])
+def test_error_of_dtypes(shared_models, dtype, bound):
+    exact = prompt_logprobs(shared_models / "stories260K", "float32")
+    rough = prompt_logprobs(shared_models / "stories260K", dtype)
+    mean = sum(abs(a - b) for a, b in zip(exact, rough)) / len(exact)
+    assert 0 < mean < bound
+    # Perplexity within 1.5 %.
+    assert abs(sum(rough) - sum(exact)) / len(exact) < 0.015

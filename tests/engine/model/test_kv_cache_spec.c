@@ -25,6 +25,43 @@ static void test_bytes(void **state)
     assert_int_equal(kv_cache_bytes_per_token(&s), 262144);
 }
 
+static void test_8_bits(void **state)
+{
+    (void)state;
+    struct decoder_desc llama_8b = { .num_hidden_layers = 32,
+                                     .num_key_value_heads = 8,
+                                     .head_dim = 128 };
+    struct kv_cache_spec s = kv_cache_spec_make(&llama_8b, DTYPE_F8_E4M3);
+    assert_int_equal(kv_cache_block_bytes(&s, 16), 32 * 2 * 16 * 8 * 128);
+    /* A scale for each token and head, of K and of V. */
+    s = kv_cache_spec_make(&llama_8b, DTYPE_I8);
+    assert_int_equal(kv_cache_block_bytes(&s, 16), 32 * 2 * 16 * 8 * (128 + 4));
+    s = (struct kv_cache_spec){
+        .num_layers = 1, .num_kv_heads = 1, .k_head_dim = 576, .dtype = DTYPE_I8
+    };
+    assert_int_equal(kv_cache_k_block_bytes(&s, 16), 16 * (576 + 4));
+    assert_int_equal(kv_cache_v_block_bytes(&s, 16), 0);
+}
+
+static void test_dtype_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+    } known[] = { { "half", DTYPE_F16 },  { "float16", DTYPE_F16 },     { "bfloat16", DTYPE_BF16 },
+                  { "float", DTYPE_F32 }, { "float32", DTYPE_F32 },     { "fp8", DTYPE_F8_E4M3 },
+                  { "int8", DTYPE_I8 },   { "fp8_e4m3", DTYPE_F8_E4M3 } };
+    enum dtype dtype;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        assert_true(kv_cache_dtype_parse(known[i].name, &dtype));
+        assert_int_equal(dtype, known[i].dtype);
+    }
+    assert_false(kv_cache_dtype_parse("int32", &dtype));
+    assert_false(kv_cache_dtype_parse("fp8_e5m2", &dtype));
+    assert_false(kv_cache_dtype_parse("auto", &dtype));
+}
+
 /* DeepSeek-V3 keeps 512 + 64 elements per token and layer. */
 static void test_latent(void **state)
 {
@@ -117,10 +154,9 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_latent),
-        cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_bytes),       cmocka_unit_test(test_8_bits),
+        cmocka_unit_test(test_dtype_names), cmocka_unit_test(test_latent),
+        cmocka_unit_test(test_groups),      cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
