@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "engine/model/kv_scales.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,8 @@ void worker_unload_weights(struct worker *w)
 
 /* One block: for each place in a group all K blocks, then all V blocks, where there are any. Layers
  * of different groups share a place: no block is two groups' at a time. */
-static void cut_kv_layers(struct worker *w, const struct memory_plan *plan)
+static bool cut_kv_layers(struct worker *w, const struct model *m, const struct memory_plan *plan,
+                          struct status *st)
 {
     const struct kv_cache_spec *spec = &plan->kv_spec;
     size_t num_blocks = (size_t)plan->num_blocks;
@@ -81,7 +83,15 @@ static void cut_kv_layers(struct worker *w, const struct memory_plan *plan)
             .head_dim = spec->k_head_dim,
             .group = spec->group[i],
         };
+        struct kv_scales scales;
+        if (spec->dtype != DTYPE_F8_E4M3)
+            continue;
+        if (!kv_scales_find(m->checkpoint, i, &scales, st))
+            return false;
+        w->kv_layers[i].k_scale = scales.k;
+        w->kv_layers[i].v_scale = scales.v;
     }
+    return true;
 }
 
 bool worker_allocate(struct worker *w, const struct model *m, const struct memory_plan *plan,
@@ -92,8 +102,8 @@ bool worker_allocate(struct worker *w, const struct model *m, const struct memor
         return status_prefix(st, "workspace: ");
     if (!d->backend->alloc(d, &w->kv_memory, plan->kv_cache_bytes, MEMORY_DEVICE, st))
         return status_prefix(st, "KV cache: ");
-    cut_kv_layers(w, plan);
-    if (!decoder_new(&m->desc, w->weights, d, w->comm, &plan->decoder_limits, w->kv_layers,
+    if (!cut_kv_layers(w, m, plan, st) ||
+        !decoder_new(&m->desc, w->weights, d, w->comm, &plan->decoder_limits, w->kv_layers,
                      &w->decoder, st)) {
         worker_release(w);
         return false;

@@ -1,0 +1,54 @@
+/* kv_scales.c - looks for each name a scale may have. */
+#include "engine/model/kv_scales.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static bool read_scale(const struct checkpoint_tensor *t, float *out, struct status *st)
+{
+    bool single = true;
+    for (int32_t i = 0; i < t->num_dims; i++)
+        single &= t->shape[i] == 1;
+    if (!single || !t->type->is_float)
+        return status_set(st, STATUS_INVALID,
+                          "%s: tensor '%s' is %s %s, expected one float: the scale of the KV cache",
+                          t->file, t->name, t->type->name, shape_show(t->shape, t->num_dims).text);
+    dtype_convert(out, DTYPE_F32, t->data, t->type->dtype, 1);
+    if (!isfinite(*out) || *out <= 0)
+        return status_set(st, STATUS_INVALID,
+                          "%s: tensor '%s', a scale of the KV cache, is %g: it must be positive",
+                          t->file, t->name, (double)*out);
+    return true;
+}
+
+/* The first that is there of `names` in the layer; *out stays where none is. */
+static bool find_scale(const struct checkpoint *c, int32_t layer, const char *const *names,
+                       float *out, struct status *st)
+{
+    for (; *names; names++) {
+        char name[96];
+        snprintf(name, sizeof name, "model.layers.%d.self_attn.%s", layer, *names);
+        const struct checkpoint_tensor *t = checkpoint_find(c, name);
+        if (t)
+            return read_scale(t, out, st);
+    }
+    return true;
+}
+
+bool kv_scales_find(const struct checkpoint *c, int32_t layer, struct kv_scales *out,
+                    struct status *st)
+{
+    static const char *const k_names[] = {
+        "attn.k_scale", "k_scale", "k_proj.k_scale", "qkv_proj.k_scale", "kv_scale", NULL,
+    };
+    static const char *const v_names[] = {
+        "attn.v_scale", "v_scale", "v_proj.v_scale", "qkv_proj.v_scale", "kv_scale", NULL,
+    };
+    *out = (struct kv_scales){ 1, 1 };
+    if (!c)
+        return true;
+    if (!find_scale(c, layer, k_names, &out->k, st))
+        return false;
+    out->v = out->k;
+    return find_scale(c, layer, v_names, &out->v, st);
+}
