@@ -69,7 +69,7 @@ TEST_SRC := $(filter-out tests/fuzz/%,$(wildcard tests/test_*.c tests/*/test_*.c
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
 .PHONY: all clean serve test test-hub check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
-        format install check-install sample
+        format install check-install sample models-table
 all: $(BUILD)/inferd
 
 $(BUILD)/inferd: $(call obj,server/main.c) $(LIBS)
@@ -185,6 +185,9 @@ layering:
 	@tests/layering.sh
 sample: $(BUILD)/tests/config/write_sample
 	$< > config/inferd.json
+models-table: $(BUILD)/tests/engine/model/arch/write_models_table
+	$< < engine/model/README.md > $(BUILD)/models-table.md
+	cp $(BUILD)/models-table.md engine/model/README.md
 
 # --- install -------------------------------------------------------------------------------------
 # A configuration that is there already stays as it is.

@@ -102,10 +102,14 @@ enum { ARCH_MAX_NAMES = 4 };
 
 struct model_arch {
     const char *architectures[ARCH_MAX_NAMES]; /* as config.json names it */
-    const struct model_arch *base;             /* NULL: none */
-    const struct config_key *config;           /* NULL, or ended by a zeroed row */
-    const struct tensor_rule *tensors;         /* NULL, or ended by a zeroed row */
-    const struct decoder_traits *traits;       /* NULL: those of the base, or else Llama's */
+    /* For the table of the README: well-known models, and what is not as in Llama; NULL: nothing.
+     */
+    const char *models, *differs;
+    const char *source;                  /* __FILE__ */
+    const struct model_arch *base;       /* NULL: none */
+    const struct config_key *config;     /* NULL, or ended by a zeroed row */
+    const struct tensor_rule *tensors;   /* NULL, or ended by a zeroed row */
+    const struct decoder_traits *traits; /* NULL: those of the base, or else Llama's */
     const char *optional_prefix; /* of tensor names: checkpoints have them with it or without */
     /* What rows cannot say; after all of them were applied. May be NULL. */
     bool (*finish)(struct decoder_desc *desc, const json_t *config, struct status *st);
@@ -118,5 +122,7 @@ extern const struct model_arch *const model_archs[];
 const struct model_arch *model_arch_find(const char *architecture);
 /* The names of all, separated by commas. */
 void model_arch_list(struct buf *out);
+/* The table of the README, in Markdown. */
+void model_arch_table(struct buf *out);
 
 #endif

@@ -9,12 +9,18 @@ names (make_tiny.random_integers): `configs`, spellings of one config.json; `ten
 offset and exponent, a value being offset + integer * 2^(exponent - 23); `prompts`, each with its ids,
 the logits at every position and 32 greedy ids, computed in float32. `min_gap` is the smallest distance
 between the best and the second logit over those steps: errors below half of it cannot change the ids.
+`bf16_error` is how far the logits of transformers' own bfloat16 run are from those: `max` and `rms` over
+all positions, each in parts of the range of a position's logits. With experts a single prompt says little,
+because the error jumps where rounding sends a token to another expert: there `bf16` has many prompts with
+the logits of their last position, and the `median` and `mean` over the prompts of the last position's rms
+error.
 `served_len` 0 stands for what config.json gives; a rope whose frequencies depend on a length takes it
 from there, and its prompts are such that transformers takes the same at every step.
 """
 import json
 import math
 import pathlib
+import statistics
 import sys
 import tempfile
 
@@ -27,6 +33,7 @@ sys.path.insert(0, str(HERE.parent / "fixtures"))
 import make_tiny  # noqa: E402
 
 NUM_GREEDY = 32
+NUM_BF16_PROMPTS = 32
 LENGTHS = [11, 45]  # within one KV block of 16, and over three; the second beyond every window
 SIZES = dict(vocab_size=71, hidden_size=48, intermediate_size=70, num_hidden_layers=3,
              num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=128,
@@ -231,13 +238,13 @@ def values(name, shape, offset, exponent):
     return [offset + k * scale for k in make_tiny.random_integers(name, 1, math.prod(shape))]
 
 
-def load(prefix, config, weights):
+def load(prefix, config, weights, dtype=torch.float32):
     with tempfile.TemporaryDirectory() as target:
         target = pathlib.Path(target)
         (target / "config.json").write_text(json.dumps(config))
         make_tiny.write_safetensors(target / "model.safetensors", weights)
         model, info = class_of(prefix, "Model").from_pretrained(
-            target, dtype=torch.float32, attn_implementation="eager", output_loading_info=True,
+            target, dtype=dtype, attn_implementation="eager", output_loading_info=True,
             **(dict(experts_implementation="eager") if "num_experts_per_tok" in config else {}))
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     return model.eval()
@@ -258,6 +265,34 @@ def golden_prompt(model, ids, served_len):
     return {"served_len": served_len, "ids": ids, "greedy_ids": greedy,
             "min_gap": round(min(gaps), 5),
             "logits": [[round(x, 5) for x in row] for row in logits.tolist()]}
+
+
+def logits_error(expected, logits):
+    """As the test computes it."""
+    size = expected.max(-1, keepdim=True).values - expected.min(-1, keepdim=True).values
+    error = (logits.double() - expected) / size
+    return {"max": float(f"{error.abs().max():.3g}"),
+            "rms": float(f"{error.pow(2).mean().sqrt():.3g}")}
+
+
+def add_bf16_errors(name, prefix, config, weights, prompts):
+    """To the prompts; or returns what stands for all of them where the model has experts."""
+    model = load(prefix, json.loads(json.dumps(config)), weights, torch.bfloat16)
+    if "num_experts_per_tok" not in config:
+        for prompt in prompts:
+            expected = torch.tensor(prompt["logits"], dtype=torch.float64)
+            prompt["bf16_error"] = logits_error(expected, forward(model, prompt["ids"]))
+        return None
+    exact, many, errors = load(prefix, config, weights), [], []
+    for length in range(6, 6 + NUM_BF16_PROMPTS):
+        random = make_tiny.random_integers(f"{name} bf16 {length}", 1, length)
+        ids = [k % SIZES["vocab_size"] for k in random]
+        logits = [round(x, 5) for x in forward(exact, ids)[-1].tolist()]
+        expected = torch.tensor([logits], dtype=torch.float64)
+        errors.append(logits_error(expected, forward(model, ids)[-1:])["rms"])
+        many.append({"ids": ids, "logits": logits})
+    return {"median": float(f"{statistics.median(errors):.3g}"),
+            "mean": float(f"{statistics.fmean(errors):.3g}"), "prompts": many}
 
 
 def choose_prompt(model, name, length, served_len):
@@ -287,6 +322,7 @@ def golden_case(name):
     model = load(prefix, text, weights)
     result = [choose_prompt(model, name, length, served)
               for length, served in prompts or [(n, 0) for n in LENGTHS]]
+    bf16 = add_bf16_errors(name, prefix, text, weights, result)
     configs = [text] + [change(json.loads(json.dumps(text))) for change in spellings]
     for other in configs[1:]:
         again = load(prefix, json.loads(json.dumps(other)), weights)
@@ -296,7 +332,8 @@ def golden_case(name):
           f"{sum(math.prod(t[0]) for t in tensors.values())} weights")
     return {"command": "python tests/golden/make_arch_goldens.py " + name,
             "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__,
-            "configs": configs, "tensors": tensors, "prompts": result}
+            "configs": configs, "tensors": tensors, "prompts": result,
+            **({"bf16": bf16} if bf16 else {})}
 
 
 def main():

@@ -107,6 +107,10 @@ static bool finish(struct decoder_desc *desc, const json_t *file, struct status 
 
 const struct model_arch arch_deepseek_v2 = {
     .architectures = { "DeepseekV2ForCausalLM" },
+    .models = "DeepSeek-V2, V2-Lite, Coder-V2",
+    .differs = "keys and values from one latent per token (MLA), routed and shared experts, "
+               "routing by groups",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

@@ -37,6 +37,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_deepseek_v3 = {
     .architectures = { "DeepseekV3ForCausalLM" },
+    .models = "DeepSeek-V3, R1, Moonlight, Kimi-K2, with float weights",
+    .differs = "V2 with a sigmoid for each expert and a bias on the choice",
+    .source = __FILE__,
     .base = &arch_deepseek_v2,
     .config = config,
     .tensors = tensors,

@@ -37,6 +37,10 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_gemma2 = {
     .architectures = { "Gemma2ForCausalLM" },
+    .models = "Gemma 2",
+    .differs =
+        "norms on both sides of blocks, soft caps, scaled embeddings, every other layer slides",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

@@ -28,6 +28,10 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_gemma3 = {
     .architectures = { "Gemma3ForCausalLM" },
+    .models = "Gemma 3 (text)",
+    .differs = "Gemma 2 with norms on q and k, five sliding layers to one, each kind with a rope "
+               "of its own",
+    .source = __FILE__,
     .base = &arch_gemma2,
     .config = config,
     .tensors = tensors,

@@ -55,6 +55,9 @@ static bool finish(struct decoder_desc *desc, const json_t *json, struct status 
 
 const struct model_arch arch_gpt2 = {
     .architectures = { "GPT2LMHeadModel" },
+    .models = "GPT-2, DistilGPT-2",
+    .differs = "learned positions, LayerNorm, transposed weights",
+    .source = __FILE__,
     .config = config,
     .tensors = tensors,
     .traits = &(const struct decoder_traits){ .norm_kind = NORM_LAYER,

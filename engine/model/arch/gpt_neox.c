@@ -44,6 +44,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_gpt_neox = {
     .architectures = { "GPTNeoXForCausalLM" },
+    .models = "GPT-NeoX, Pythia",
+    .differs = "attention and MLP side by side, LayerNorm, partial rotation",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

@@ -60,6 +60,9 @@ static bool finish(struct decoder_desc *desc, const json_t *file, struct status 
 
 const struct model_arch arch_gpt_oss = {
     .architectures = { "GptOssForCausalLM" },
+    .models = "gpt-oss 20b, 120b with float weights",
+    .differs = "experts stacked in one tensor, biases, attention sinks, every other layer slides",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

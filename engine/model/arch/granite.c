@@ -17,6 +17,9 @@ static const struct config_key config[] = {
 
 const struct model_arch arch_granite = {
     .architectures = { "GraniteForCausalLM" },
+    .models = "Granite 3 (dense)",
+    .differs = "factors on embeddings, scores, block outputs, logits",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
 };

@@ -51,6 +51,8 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_llama = {
     .architectures = { "LlamaForCausalLM" },
+    .models = "Llama 1 to 3.3, SmolLM2, TinyLlama, Yi, dense DeepSeek-Coder",
+    .source = __FILE__,
     .config = config,
     .tensors = tensors,
 };

@@ -18,6 +18,9 @@ static const struct config_key config[] = {
 
 const struct model_arch arch_mistral = {
     .architectures = { "MistralForCausalLM" },
+    .models = "Mistral 7B, Nemo, Small",
+    .differs = "all layers slide where a window is set",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
 };

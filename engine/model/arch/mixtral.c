@@ -31,6 +31,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_mixtral = {
     .architectures = { "MixtralForCausalLM" },
+    .models = "Mixtral 8x7B, 8x22B",
+    .differs = "Mistral with experts",
+    .source = __FILE__,
     .base = &arch_mistral,
     .config = config,
     .tensors = tensors,

@@ -20,6 +20,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_olmo2 = {
     .architectures = { "Olmo2ForCausalLM" },
+    .models = "OLMo 2",
+    .differs = "norms behind blocks; norms over all of q and of k",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

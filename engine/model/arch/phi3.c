@@ -26,6 +26,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_phi3 = {
     .architectures = { "Phi3ForCausalLM" },
+    .models = "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini",
+    .differs = "fused q, k, v and gate, up; longrope; partial rotation",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

@@ -20,6 +20,9 @@ static const struct config_key config[] = {
 
 const struct model_arch arch_qwen2 = {
     .architectures = { "Qwen2ForCausalLM" },
+    .models = "Qwen2, Qwen2.5, QwQ",
+    .differs = "biases on q, k, v; layers that may slide",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
 };

@@ -54,6 +54,9 @@ static bool finish(struct decoder_desc *desc, const json_t *file, struct status 
 
 const struct model_arch arch_qwen2_moe = {
     .architectures = { "Qwen2MoeForCausalLM" },
+    .models = "Qwen1.5-MoE, Qwen2-57B-A14B",
+    .differs = "experts, one of them shared behind a gate",
+    .source = __FILE__,
     .base = &arch_qwen2,
     .config = config,
     .tensors = tensors,

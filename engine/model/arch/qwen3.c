@@ -19,6 +19,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_qwen3 = {
     .architectures = { "Qwen3ForCausalLM" },
+    .models = "Qwen3",
+    .differs = "norms on the heads of q and k",
+    .source = __FILE__,
     .base = &arch_qwen2,
     .config = config,
     .tensors = tensors,

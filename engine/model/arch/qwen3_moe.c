@@ -32,6 +32,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_qwen3_moe = {
     .architectures = { "Qwen3MoeForCausalLM" },
+    .models = "Qwen3-30B-A3B, 235B-A22B",
+    .differs = "Qwen3 with experts",
+    .source = __FILE__,
     .base = &arch_qwen3,
     .config = config,
     .tensors = tensors,

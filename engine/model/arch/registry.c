@@ -47,3 +47,14 @@ void model_arch_list(struct buf *out)
         for (int i = 0; i < ARCH_MAX_NAMES && (*a)->architectures[i]; i++)
             buf_printf(out, "%s%s", out->len ? ", " : "", (*a)->architectures[i]);
 }
+
+void model_arch_table(struct buf *out)
+{
+    buf_append_str(out, "| architecture | models | what is not as in Llama | file |\n"
+                        "|---|---|---|---|\n");
+    for (const struct model_arch *const *a = model_archs; *a; a++)
+        for (int i = 0; i < ARCH_MAX_NAMES && (*a)->architectures[i]; i++)
+            buf_printf(out, "| `%s` | %s | %s | `arch/%s` |\n", (*a)->architectures[i],
+                       (*a)->models, (*a)->differs ? (*a)->differs : "",
+                       strrchr((*a)->source, '/') + 1);
+}

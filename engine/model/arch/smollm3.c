@@ -22,6 +22,9 @@ static const struct config_key config[] = {
 
 const struct model_arch arch_smollm3 = {
     .architectures = { "SmolLM3ForCausalLM" },
+    .models = "SmolLM3",
+    .differs = "layers that do not rotate",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .traits = &(const struct decoder_traits){ .sliding_without_rope = true },

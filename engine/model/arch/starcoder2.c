@@ -31,6 +31,9 @@ static const struct tensor_rule tensors[] = {
 
 const struct model_arch arch_starcoder2 = {
     .architectures = { "Starcoder2ForCausalLM" },
+    .models = "StarCoder 2",
+    .differs = "LayerNorm, biases, no gate in the MLP",
+    .source = __FILE__,
     .base = &arch_llama,
     .config = config,
     .tensors = tensors,

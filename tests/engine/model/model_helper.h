@@ -34,6 +34,8 @@ struct rig {
     struct buffer kv_memory;
     struct kv_layer *kv;
     int32_t computed[RIG_MAX_SEQS]; /* tokens of each sequence in the cache */
+    /* Its first blocks are those of another sequence: a prefix hit. */
+    int32_t prefix_seq[RIG_MAX_SEQS], prefix_blocks[RIG_MAX_SEQS];
 };
 
 /* One sequence's share of a step. */
@@ -142,6 +144,16 @@ static inline void rig_close(struct rig *r)
 static inline void rig_reset(struct rig *r)
 {
     memset(r->computed, 0, sizeof r->computed);
+    memset(r->prefix_blocks, 0, sizeof r->prefix_blocks);
+}
+
+/* Sequence `seq` begins with the first `num_blocks` blocks that `from` has filled. */
+static inline void rig_hit(struct rig *r, int32_t seq, int32_t from, int32_t num_blocks)
+{
+    assert_true(r->computed[from] >= num_blocks * RIG_BLOCK_SIZE && r->prefix_blocks[from] == 0);
+    r->prefix_seq[seq] = from;
+    r->prefix_blocks[seq] = num_blocks;
+    r->computed[seq] = num_blocks * RIG_BLOCK_SIZE;
 }
 
 /* Runs one step over the spans; returns the logits of all their tokens, [sum of counts, vocab]. */
@@ -156,7 +168,9 @@ static inline const struct tensor *rig_step(struct rig *r, const struct rig_span
         int32_t seq = spans[s].seq, first_block = 1 + seq * RIG_BLOCKS;
         starts[s] = n;
         for (int32_t b = 0; b < RIG_BLOCKS; b++)
-            tables[s * RIG_BLOCKS + b] = first_block + b;
+            tables[s * RIG_BLOCKS + b] = b < r->prefix_blocks[seq]
+                                             ? 1 + r->prefix_seq[seq] * RIG_BLOCKS + b
+                                             : first_block + b;
         for (int32_t i = 0; i < spans[s].count; i++, n++) {
             assert_true(n < RIG_MAX_TOKENS && r->computed[seq] < RIG_MAX_LEN);
             ids[n] = spans[s].ids[i];
