@@ -14,15 +14,6 @@
 
 /* --- model files --- */
 
-/* Every linear once; of an untied embedding table only single rows are looked up. */
-static int64_t decode_weight_bytes(const struct model *m)
-{
-    int64_t elements = model_num_parameters(m);
-    if (!m->desc.tie_word_embeddings)
-        elements -= (int64_t)m->desc.vocab_size * m->desc.hidden_size;
-    return (int64_t)quant_row_bytes(m->weight_format, elements);
-}
-
 static bool model_up(void *context, struct status *st)
 {
     struct engine *e = context;
@@ -34,7 +25,6 @@ static bool model_up(void *context, struct status *st)
     e->info.dtype = e->model->weight_format->name;
     e->info.vocab_size = e->model->desc.vocab_size;
     e->info.num_parameters = model_num_parameters(e->model);
-    e->info.decode_weight_bytes = decode_weight_bytes(e->model);
     e->info.sampling_defaults = &e->model->generation_defaults;
     e->info.generation_max_new_tokens = e->model->generation_max_new_tokens;
     if (strcmp(c->generation_config, "none") == 0) {
@@ -177,6 +167,7 @@ static bool plan_up(void *context, struct status *st)
         return false;
     model_set_max_len(e->model, p->max_model_len);
     e->info.max_model_len = p->max_model_len;
+    e->info.decode_weight_bytes = (int64_t)p->decode_weight_bytes;
     e->info.block_size = p->block_size;
     e->info.num_blocks = p->num_blocks;
     e->info.num_kv_cache_groups = p->kv_spec.num_groups;

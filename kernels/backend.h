@@ -73,10 +73,12 @@ struct backend {
     void (*graph_free)(struct device *d, struct graph *graph);
 
     /* --- weights --- */
-    /* Chooses the kernel for l's sizes and format, sets l->kernel and l->packed_bytes. */
+    /* Chooses the kernel for l's sizes and format, sets l->kernel and l->packed_bytes. One link of
+     * a chain at a time, here and in linear_pack. */
     bool (*linear_plan)(const struct device *d, struct linear *l, struct status *st);
     /* Packs `num_rows` rows of out_features beginning at row_begin. `rows` is host memory in
-     * `format`, [num_rows, in_features] contiguous; it is converted to l->format on the way.
+     * `format`, each of quant_row_bytes; they are converted to l->format on the way, which must
+     * then be one that can be quantized to.
      * Different rows may be packed from several threads at once. */
     void (*linear_pack)(const struct device *d, const struct linear *l, int32_t row_begin,
                         int32_t num_rows, const void *rows, const struct quant_format *format);
@@ -89,7 +91,7 @@ struct backend {
      * per head when x has a multiple of norm->size columns. out may alias x. */
     void (*norm)(struct device *d, struct tensor *out, struct tensor *residual,
                  const struct tensor *x, const struct norm *norm);
-    /* out = x W^T + bias; out is [num_tokens, out_features]. out may not alias x. */
+    /* out = x W^T + bias; out is [num_tokens, linear_out_features]. out may not alias x. */
     void (*linear)(struct device *d, struct tensor *out, const struct tensor *x,
                    const struct linear *weight);
     /* cos_sin[t] = cos then sin of positions[t] * inv_freq, times attention_scaling:

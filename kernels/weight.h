@@ -8,19 +8,33 @@
 struct linear_kernel; /* a row of the backend's table, private to it */
 
 /* y = x W^T + bias. W is [out_features, in_features] as checkpoints store it; several checkpoint
- * tensors may be stacked along out_features (q, k, v; gate, up). Filled in three steps: the loader
- * sets the sizes and the format; backend->linear_plan chooses the kernel and sets packed_bytes; the
- * loader gives `packed` memory and calls backend->linear_pack per piece of rows. Afterwards const.
- */
+ * tensors may be stacked along out_features (q, k, v; gate, up), and where these are held in
+ * different formats each is a link of a chain: the first one's rows, then `next`'s. Each link is
+ * filled in three steps: the loader sets the sizes and the format; backend->linear_plan chooses the
+ * kernel and sets packed_bytes; the loader gives `packed` memory and calls backend->linear_pack per
+ * piece of rows. Afterwards const. */
 struct linear {
-    int32_t out_features, in_features;
+    int32_t out_features, in_features; /* out_features: of this link */
     const struct quant_format *format; /* how the weights are held in memory */
-    bool needs_rows;                   /* also read by the embedding op (tied embeddings) */
+    struct linear *next;               /* the rows below, over the same x; NULL: none */
+    /* [in_features] device memory: column i of W belongs to x[input_order[i]]. NULL: to x[i]. */
+    const int32_t *input_order;
+    bool needs_rows; /* also read by the embedding op (tied embeddings) */
     const struct linear_kernel *kernel;
+    size_t panel_bytes;  /* private to the backend */
     size_t packed_bytes; /* of `packed`, padding included */
     void *packed;        /* 64-byte aligned device memory in the kernel's layout */
     const float *bias;   /* [out_features] device memory, or NULL */
 };
+
+/* Of the whole chain. */
+static inline int32_t linear_out_features(const struct linear *l)
+{
+    int32_t total = 0;
+    for (; l; l = l->next)
+        total += l->out_features;
+    return total;
+}
 
 /* RMSNorm: y = x / sqrt(mean(x^2) + eps) * (weight + weight_offset). LayerNorm has also a bias and
  * subtracts the mean. */
@@ -70,8 +84,8 @@ enum { MOE_MAX_EXPERTS = 1024 }; /* twice the most that is published */
  * norm_topk_prob, times routed_scaling_factor. Groups: DeepSeek-AI, 2024 (arXiv:2405.04434); the
  * bias and the sigmoid: arXiv:2412.19437.
  *
- * All experts have the same sizes, format and kernel and lie in memory in rising order, the same
- * distance apart, so that a backend may address them as one block. */
+ * All experts have the same sizes, format and kernel, one link each, and lie in memory in rising
+ * order, the same distance apart, so that a backend may address them as one block. */
 struct moe {
     int32_t num_experts;         /* up to MOE_MAX_EXPERTS */
     int32_t num_experts_per_tok; /* up to num_experts */

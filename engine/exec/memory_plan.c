@@ -103,7 +103,7 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
     memset(p, 0, sizeof *p);
     p->block_size = o->block_size;
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
-        !weights_plan(m, d, &p->weights_bytes, st))
+        !weights_plan(m, d, &p->weights_bytes, &p->decode_weight_bytes, st))
         return false;
     p->kv_spec = kv_cache_spec_make(&m->desc, o->kv_cache_dtype);
     kv_cache_spec_group(&p->kv_spec, &m->desc, p->max_model_len, o->block_size);

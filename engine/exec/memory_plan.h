@@ -26,11 +26,12 @@ struct memory_plan_options {
 struct memory_plan {
     struct memory_info memory; /* before anything was allocated */
     size_t weights_bytes;
-    size_t activation_bytes; /* the decoder's arena, logits included */
-    size_t workspace_bytes;  /* the device's scratch */
-    size_t batch_bytes;      /* staging of a step's inputs and outputs */
-    size_t kv_cache_bytes;   /* num_blocks * block_bytes */
-    size_t block_bytes;      /* the layers of a group, K and V */
+    size_t decode_weight_bytes; /* of them, those that a decode step reads */
+    size_t activation_bytes;    /* the decoder's arena, logits included */
+    size_t workspace_bytes;     /* the device's scratch */
+    size_t batch_bytes;         /* staging of a step's inputs and outputs */
+    size_t kv_cache_bytes;      /* num_blocks * block_bytes */
+    size_t block_bytes;         /* the layers of a group, K and V */
     int32_t num_blocks, block_size;
     int64_t kv_cache_tokens; /* of full-length requests */
     int32_t max_model_len;

@@ -10,7 +10,7 @@
 
 #include "base/arena.h"
 #include "base/status.h"
-#include "kernels/tensor.h"
+#include "kernels/quant/quant_format.h"
 
 enum { CHECKPOINT_MAX_DIMS = 8 };
 
@@ -21,6 +21,9 @@ struct checkpoint_type {
     int32_t size_bytes;
     bool is_float; /* has a `dtype` that weights can be read from */
     enum dtype dtype;
+    /* Of elements that are encoded together (then size_bytes is a block's): how a row of them is to
+     * be read. NULL for all others. */
+    const struct quant_format *format;
 };
 
 struct checkpoint_tensor {

@@ -13,14 +13,14 @@
 #define INDEX_FILE  "model.safetensors.index.json"
 
 static const struct checkpoint_type types[] = {
-    { "F32", 4, true, DTYPE_F32 },      { "BF16", 2, true, DTYPE_BF16 },
-    { "F16", 2, true, DTYPE_F16 },      { "F64", 8, false, DTYPE_F32 },
-    { "I64", 8, false, DTYPE_F32 },     { "I32", 4, false, DTYPE_F32 },
-    { "I16", 2, false, DTYPE_F32 },     { "I8", 1, false, DTYPE_F32 },
-    { "U64", 8, false, DTYPE_F32 },     { "U32", 4, false, DTYPE_F32 },
-    { "U16", 2, false, DTYPE_F32 },     { "U8", 1, false, DTYPE_F32 },
-    { "BOOL", 1, false, DTYPE_F32 },    { "F8_E4M3", 1, false, DTYPE_F32 },
-    { "F8_E5M2", 1, false, DTYPE_F32 }, { "F8_E8M0", 1, false, DTYPE_F32 }
+    { "F32", 4, true, DTYPE_F32, NULL },      { "BF16", 2, true, DTYPE_BF16, NULL },
+    { "F16", 2, true, DTYPE_F16, NULL },      { "F64", 8, false, DTYPE_F32, NULL },
+    { "I64", 8, false, DTYPE_F32, NULL },     { "I32", 4, false, DTYPE_F32, NULL },
+    { "I16", 2, false, DTYPE_F32, NULL },     { "I8", 1, false, DTYPE_F32, NULL },
+    { "U64", 8, false, DTYPE_F32, NULL },     { "U32", 4, false, DTYPE_F32, NULL },
+    { "U16", 2, false, DTYPE_F32, NULL },     { "U8", 1, false, DTYPE_F32, NULL },
+    { "BOOL", 1, false, DTYPE_F32, NULL },    { "F8_E4M3", 1, false, DTYPE_F32, NULL },
+    { "F8_E5M2", 1, false, DTYPE_F32, NULL }, { "F8_E8M0", 1, false, DTYPE_F32, NULL }
 };
 
 static const struct checkpoint_type *type_find(const json_t *name)

@@ -104,10 +104,24 @@ static bool check_tensor(const struct checkpoint_tensor *t, const int64_t *shape
         return status_set(st, STATUS_INVALID,
                           "%s: tensor '%s' has shape %s, config.json asks for %s", t->file, t->name,
                           shape_show(t->shape, t->num_dims).text, shape_show(shape, num_dims).text);
-    if (!t->type->is_float)
+    return true;
+}
+
+/* Only the rows of linears can be other than plain numbers, and only as they are. */
+static bool check_type(const struct checkpoint_tensor *t, bool plain_only, struct status *st)
+{
+    const struct quant_format *format = t->type->format;
+    if (t->type->is_float)
+        return true;
+    if (!format || plain_only)
         return status_set(st, STATUS_UNSUPPORTED,
                           "%s: tensor '%s' is of dtype %s; weights can be F32, BF16 or F16",
                           t->file, t->name, t->type->name);
+    int64_t row = t->shape[t->num_dims - 1];
+    if (row % format->block_elements != 0)
+        return status_set(st, STATUS_INVALID,
+                          "%s: tensor '%s': rows of %lld weights are no whole blocks of %s",
+                          t->file, t->name, (long long)row, t->type->name);
     return true;
 }
 
@@ -139,6 +153,7 @@ static void add_part(struct mapping *m, const struct tensor_rule *rule,
     struct tensor_map_entry entry = *whole;
     for (int32_t i = 0; i < part; i++)
         entry.row_begin += shape->part_rows[i];
+    entry.part = part;
     entry.rows = shape->part_rows[part];
     if (rule->row_order == ROWS_INTERLEAVED) {
         assert(shape->part_rows[part] == shape->part_rows[rule->part]);
@@ -213,7 +228,8 @@ static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
                           "tensor '%s' is missing; %s needs it by its config.json", name,
                           m->desc->architecture);
     int32_t num_dims = expected_shape(rule, shape, is_bias, dims);
-    if (!check_tensor(t, dims, num_dims, st))
+    if (!check_tensor(t, dims, num_dims, st) ||
+        !check_type(t, shape->is_vector || is_bias || rule->transposed, st))
         return false;
     struct tensor_map_entry whole = { .tensor = t,
                                       .slot = rule->slot,
@@ -315,6 +331,51 @@ static bool check_leftovers(const struct mapping *m, struct status *st)
     return true;
 }
 
+/* --- the order of the entries ----------------------------------------------------------------- */
+
+static int compare(int64_t a, int64_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct tensor_map_entry *x = a, *y = b;
+    int order = compare(x->slot, y->slot);
+    order = order ? order : compare(x->layer, y->layer);
+    order = order ? order : compare(x->expert, y->expert);
+    order = order ? order : compare(x->is_bias, y->is_bias);
+    return order ? order : compare(x->row_begin, y->row_begin);
+}
+
+const struct tensor_map_entry *tensor_map_find(const struct tensor_map *map, enum weight_slot slot,
+                                               int32_t layer, int32_t expert, int32_t part)
+{
+    struct tensor_map_entry key = { .slot = slot, .layer = layer, .expert = expert };
+    size_t low = 0, high = map->count;
+    while (low < high) { /* the first that is not before the key */
+        size_t middle = low + (high - low) / 2;
+        if (by_place(&map->entries[middle], &key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < map->count; low++) {
+        const struct tensor_map_entry *e = &map->entries[low];
+        if (e->slot != slot || e->layer != layer || e->expert != expert || e->is_bias)
+            break;
+        if (e->part == part)
+            return e;
+    }
+    return NULL;
+}
+
+const struct quant_format *tensor_map_entry_format(const struct tensor_map_entry *e)
+{
+    const struct checkpoint_type *type = e->tensor->type;
+    return type->is_float ? quant_format_of_dtype(type->dtype) : type->format;
+}
+
 bool tensor_map_make(const struct model_arch *arch, const struct decoder_desc *desc,
                      const struct checkpoint *c, struct tensor_map *out, struct status *st)
 {
@@ -323,6 +384,8 @@ bool tensor_map_make(const struct model_arch *arch, const struct decoder_desc *d
     m.used = xcalloc(c->num_tensors + 1, sizeof *m.used);
     bool ok = map_all(&m, st) && check_leftovers(&m, st);
     free(m.used);
+    if (out->count > 1)
+        qsort(out->entries, out->count, sizeof *out->entries, by_place);
     if (!ok)
         tensor_map_free(out);
     return ok;

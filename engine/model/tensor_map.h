@@ -1,8 +1,8 @@
 /* tensor_map.h - which tensor of a checkpoint goes to which rows of which weight.
  *
  * Made from the architecture's rules, without reading a weight. Every tensor the model needs must
- * be there with the right shape and a float dtype, and every other tensor must be one that a rule
- * ignores: a leftover means that the model is not what its config.json says. */
+ * be there with the right shape and a dtype that is read, and every other tensor must be one that a
+ * rule ignores: a leftover means that the model is not what its config.json says. */
 #ifndef INFERD_ENGINE_MODEL_TENSOR_MAP_H
 #define INFERD_ENGINE_MODEL_TENSOR_MAP_H
 
@@ -17,6 +17,7 @@ struct tensor_map_entry {
     bool is_bias;
     int32_t layer;     /* 0 where the slot is not per layer */
     int32_t expert;    /* 0 where the slot has one weight only */
+    int32_t part;      /* of the slot's parts, which this is all or some of */
     int32_t row_begin; /* in the stacked linear (and in its bias) */
     int32_t rows, cols;
     /* The tensor is a stack of so many equal matrices (or vectors), and this one is meant. */
@@ -25,6 +26,7 @@ struct tensor_map_entry {
     bool transposed; /* the matrix is [cols, all of its rows]; not said of vectors */
 };
 
+/* By rising slot, layer, expert; weights before biases; by rising rows. */
 struct tensor_map {
     struct tensor_map_entry *entries;
     size_t count;
@@ -32,6 +34,11 @@ struct tensor_map {
 
 bool tensor_map_make(const struct model_arch *arch, const struct decoder_desc *desc,
                      const struct checkpoint *c, struct tensor_map *out, struct status *st);
+/* The entry with the first rows of that part of a weight, or NULL. */
+const struct tensor_map_entry *tensor_map_find(const struct tensor_map *map, enum weight_slot slot,
+                                               int32_t layer, int32_t expert, int32_t part);
+/* How the rows of its tensor are stored. */
+const struct quant_format *tensor_map_entry_format(const struct tensor_map_entry *e);
 void tensor_map_free(struct tensor_map *map);
 
 #endif

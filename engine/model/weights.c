@@ -21,6 +21,14 @@ struct layout {
     size_t used_bytes;
 };
 
+/* A linear that is being laid out. */
+struct linear_place {
+    const struct weight_shape *shape;
+    enum weight_slot slot;
+    int32_t layer, expert;
+    const struct quant_format *format; /* of all parts; NULL: as they come */
+};
+
 static void *place(struct layout *a, size_t bytes)
 {
     void *at = a->base ? a->base + a->used_bytes : NULL;
@@ -107,21 +115,75 @@ const float **weights_vector(struct weights *w, enum weight_slot slot, int32_t l
     return slot == W_SINKS ? &w->layers[layer].sinks : NULL;
 }
 
-/* l->format is set. */
-static bool lay_out_linear(struct device *d, struct layout *a, const struct weight_shape *shape,
-                           struct linear *l, struct status *st)
+/* How a part of a weight is held: as it is stored, or else in the dtype of the model. */
+static const struct quant_format *held_format(const struct model *m, enum weight_slot slot,
+                                              int32_t layer, int32_t expert, int32_t part)
 {
-    l->out_features = shape->rows;
-    l->in_features = shape->cols;
-    if (shape->cols % l->format->block_elements != 0)
-        return status_set(st, STATUS_UNSUPPORTED, "rows of %d weights are no whole blocks of %s",
-                          shape->cols, l->format->name);
+    const struct tensor_map_entry *e = tensor_map_find(&m->tensors, slot, layer, expert, part);
+    const struct quant_format *stored = e ? tensor_map_entry_format(e) : NULL;
+    /* A rounded router sends tokens to other experts; and it is small. */
+    if (slot == W_ROUTER)
+        return &quant_format_float32;
+    return stored && !quant_format_is_plain(stored) ? stored : m->weight_format;
+}
+
+/* Experts are addressed as one block: where not all of them are stored alike, all are held in the
+ * dtype of the model. */
+static const struct quant_format *expert_format(const struct model *m, enum weight_slot slot,
+                                                const struct weight_shape *shape, int32_t layer)
+{
+    const struct quant_format *first = held_format(m, slot, layer, 0, 0);
+    for (int32_t expert = 0; expert < shape->num_experts; expert++)
+        for (int32_t part = 0; part < shape->num_parts; part++)
+            if (held_format(m, slot, layer, expert, part) != first)
+                return m->weight_format;
+    return first;
+}
+
+/* Without what packing adds to them. */
+static size_t stored_bytes(const struct linear *l)
+{
+    return l->format ? (size_t)l->out_features * quant_row_bytes(l->format, l->in_features) : 0;
+}
+
+/* l->format is set, and l->bias if there is one. */
+static bool lay_out_link(struct device *d, struct layout *a, struct weights *w, struct linear *l,
+                         struct status *st)
+{
     if (!d->backend->linear_plan(d, l, st))
         return false;
     l->packed = place(a, l->packed_bytes);
-    if (shape->has_bias)
-        l->bias = place(a, (size_t)shape->rows * sizeof(float));
+    w->decode_bytes += stored_bytes(l);
     return true;
+}
+
+/* Parts that are held alike share a link. */
+static bool lay_out_linear(const struct model *m, struct device *d, struct layout *a,
+                           struct weights *w, const struct linear_place *at, struct status *st)
+{
+    const struct weight_shape *shape = at->shape;
+    struct linear *l = weights_linear(w, at->slot, at->layer, at->expert);
+    const float *bias = shape->has_bias ? place(a, (size_t)shape->rows * sizeof *bias) : NULL;
+    int32_t row = 0;
+    w->decode_bytes += shape->has_bias ? (size_t)shape->rows * sizeof *bias : 0;
+    for (int32_t part = 0; part < shape->num_parts; part++) {
+        const struct quant_format *format =
+            at->format ? at->format : held_format(m, at->slot, at->layer, at->expert, part);
+        if (part == 0 || format != l->format) {
+            if (part > 0 && !lay_out_link(d, a, w, l, st))
+                return false;
+            if (part > 0)
+                l = l->next = arena_alloc(&w->links, sizeof *l);
+            *l = (struct linear){ .in_features = shape->cols,
+                                  .format = format,
+                                  .needs_rows =
+                                      at->slot == W_EMBEDDING || at->slot == W_POSITION_EMBEDDING,
+                                  .bias = bias ? bias + row : NULL };
+        }
+        l->out_features += shape->part_rows[part];
+        row += shape->part_rows[part];
+    }
+    return lay_out_link(d, a, w, l, st);
 }
 
 static bool lay_out_slot(const struct model *m, struct device *d, struct layout *a,
@@ -146,16 +208,15 @@ static bool lay_out_slot(const struct model *m, struct device *d, struct layout 
                                .weight_offset = m->desc.traits.norm_weight_offset };
         if (shape.has_bias)
             norm->bias = place(a, bytes);
+        w->decode_bytes += shape.has_bias ? 2 * bytes : bytes;
         return true;
     }
-    for (int32_t expert = 0; expert < shape.num_experts; expert++) {
-        struct linear *l = weights_linear(w, slot, layer, expert);
-        l->needs_rows = slot == W_EMBEDDING || slot == W_POSITION_EMBEDDING;
-        /* A rounded router sends tokens to other experts; and it is small. */
-        l->format = slot == W_ROUTER ? &quant_format_float32 : m->weight_format;
-        if (!lay_out_linear(d, a, &shape, l, st))
+    struct linear_place at = { .shape = &shape, .slot = slot, .layer = layer };
+    if (slot == W_EXPERT_GATE_UP || slot == W_EXPERT_DOWN)
+        at.format = expert_format(m, slot, &shape, layer);
+    for (; at.expert < shape.num_experts; at.expert++)
+        if (!lay_out_linear(m, d, a, w, &at, st))
             return false;
-    }
     return true;
 }
 
@@ -203,6 +264,9 @@ static bool lay_out(const struct model *m, struct device *d, struct layout *a, s
         return false;
     w->head = desc->tie_word_embeddings ? &w->embedding : &w->lm_head;
     w->device_bytes = a->used_bytes;
+    if (!desc->tie_word_embeddings) /* only single rows of it are looked up */
+        w->decode_bytes -= stored_bytes(&w->embedding);
+    w->decode_bytes -= stored_bytes(&w->positions);
     return true;
 }
 
@@ -223,6 +287,7 @@ static struct weights *weights_new(const struct decoder_desc *desc)
         describe_moe(desc, layer);
     }
     w->num_layers = desc->num_hidden_layers;
+    arena_init(&w->links);
     return w;
 }
 
@@ -234,15 +299,19 @@ static void free_structs(struct weights *w)
         free(w->layers[i].kv_b_k);
     }
     free(w->layers);
+    arena_free(&w->links);
     free(w);
 }
 
-bool weights_plan(const struct model *m, struct device *d, size_t *bytes, struct status *st)
+bool weights_plan(const struct model *m, struct device *d, size_t *bytes, size_t *decode_bytes,
+                  struct status *st)
 {
     struct layout counting = { 0 };
     struct weights *w = weights_new(&m->desc);
     bool ok = lay_out(m, d, &counting, w, st);
     *bytes = counting.used_bytes;
+    if (decode_bytes)
+        *decode_bytes = w->decode_bytes;
     free_structs(w);
     return ok;
 }
@@ -346,7 +415,7 @@ bool weights_load(const struct model *m, struct device *d, struct comm *c,
     if (c->world_size != 1)
         return status_set(st, STATUS_UNSUPPORTED, "weights cannot be split over %d ranks yet",
                           c->world_size);
-    if (!weights_plan(m, d, &planned, st))
+    if (!weights_plan(m, d, &planned, NULL, st))
         return false;
     struct weights *w = weights_new(&m->desc);
     if (!d->backend->alloc(d, &w->arena, planned, MEMORY_DEVICE, st)) {

@@ -4,6 +4,7 @@
 #ifndef INFERD_ENGINE_MODEL_WEIGHTS_H
 #define INFERD_ENGINE_MODEL_WEIGHTS_H
 
+#include "base/arena.h"
 #include "engine/model/model.h"
 
 struct layer_weights {
@@ -29,12 +30,16 @@ struct weights {
     struct layer_weights *layers;   /* [num_hidden_layers] */
     int32_t num_layers;
     const struct linear *head; /* &embedding or &lm_head */
+    struct arena links;        /* further links of linears */
     size_t device_bytes;       /* all of it, exactly */
+    size_t decode_bytes;       /* of linears that a decode step reads, whatever its batch size */
     struct buffer arena;       /* the one block that everything above points into */
 };
 
-/* Exact bytes weights_load will take on `d`. Reads no tensor. */
-bool weights_plan(const struct model *m, struct device *d, size_t *bytes, struct status *st);
+/* Exact bytes weights_load will take on `d`, and those a decode step will read (NULL: not wanted).
+ * Reads no tensor. */
+bool weights_plan(const struct model *m, struct device *d, size_t *bytes, size_t *decode_bytes,
+                  struct status *st);
 
 /* Reads, converts, packs; tensors in parallel. Missing or surplus tensors, wrong shapes or dtypes
  * fail by name. With load_format dummy: reproducible random weights, small enough to stay finite.

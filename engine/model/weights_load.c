@@ -145,7 +145,8 @@ static void pack_piece(const struct packing *p, const struct piece *piece, void 
     } else if (!is_contiguous(piece)) {
         gather(scratch, piece);
         rows = scratch;
-    } else if ((uintptr_t)piece->src % dtype_size(piece->format->dtype) != 0) {
+    } else if (quant_format_is_plain(piece->format) &&
+               (uintptr_t)piece->src % dtype_size(piece->format->dtype) != 0) {
         memcpy(scratch, piece->src, piece->src_bytes);
         rows = scratch;
     }
@@ -216,8 +217,8 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
     for (size_t i = 0; i < m->tensors.count; i++) {
         const struct tensor_map_entry *e = &m->tensors.entries[i];
         struct linear *l = e->is_bias ? NULL : weights_linear(w, e->slot, e->layer, e->expert);
-        const struct quant_format *format = quant_format_of_dtype(e->tensor->type->dtype);
-        size_t size = dtype_size(e->tensor->type->dtype);
+        const struct quant_format *format = tensor_map_entry_format(e);
+        size_t size = dtype_size(format->dtype); /* only plain tensors are transposed */
         size_t row_bytes = e->transposed ? size : quant_row_bytes(format, e->cols);
         int64_t all_rows = e->tensor->shape[e->tensor->num_dims - 1]; /* where it is transposed */
         struct piece piece = { .linear = l,
@@ -229,8 +230,11 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
                                .layer = e->layer,
                                .row_begin = e->row_begin,
                                .num_rows = e->rows };
-        if (l)
-            add_pieces(p, &piece);
+        if (!l)
+            continue;
+        for (; piece.row_begin >= piece.linear->out_features; piece.linear = piece.linear->next)
+            piece.row_begin -= piece.linear->out_features;
+        add_pieces(p, &piece);
     }
     if (p->num_pieces > 0)
         qsort(p->pieces, p->num_pieces, sizeof *p->pieces, by_source);

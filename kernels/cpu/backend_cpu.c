@@ -209,7 +209,7 @@ static bool cpu_sync(struct device *d, struct status *st)
 /* --- workspace -------------------------------------------------------------------------------- */
 
 struct workspace_parts {
-    size_t linear, attention, sampling, moe;
+    size_t linear, attention, sampling, moe, dequant;
 };
 
 static size_t aligned(size_t bytes)
@@ -226,12 +226,13 @@ static struct workspace_parts workspace_parts(const struct device *d,
         .attention = aligned(cpu_attention_scratch_bytes(c, w)),
         .sampling = aligned(cpu_sampling_scratch_bytes(c, w)),
         .moe = aligned(cpu_moe_scratch_bytes(c, w)),
+        .dequant = aligned(cpu_dequant_scratch_bytes(c)),
     };
 }
 
 static size_t all_parts(const struct workspace_parts *p)
 {
-    return p->linear + p->attention + p->sampling + p->moe;
+    return p->linear + p->attention + p->sampling + p->moe + p->dequant;
 }
 
 static size_t cpu_workspace_bytes(const struct device *d, const struct workspace_desc *w)
@@ -247,6 +248,7 @@ static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc 
     struct workspace_parts parts = workspace_parts(d, w);
     cpu_free(d, &c->workspace);
     c->linear_scratch = c->attention_scratch = c->sampling_scratch = c->moe_scratch = NULL;
+    c->dequant_scratch = NULL;
     c->linear_scratch_bytes = c->attention_scratch_bytes = c->sampling_scratch_bytes = 0;
     c->moe_scratch_bytes = 0;
     if (!cpu_alloc(d, &c->workspace, all_parts(&parts), MEMORY_DEVICE, st))
@@ -261,6 +263,7 @@ static bool cpu_reserve_workspace(struct device *d, const struct workspace_desc 
     c->sampling_scratch_bytes = parts.sampling;
     c->moe_scratch = at + parts.linear + parts.attention + parts.sampling;
     c->moe_scratch_bytes = parts.moe;
+    c->dequant_scratch = at + parts.linear + parts.attention + parts.sampling + parts.moe;
     return true;
 }
 

@@ -20,6 +20,7 @@ struct cpu_device {
     void *attention_scratch; /* per thread: see attention.c */
     void *sampling_scratch;  /* per thread: see sampling.c */
     void *moe_scratch;       /* see moe.c */
+    void *dequant_scratch;   /* per thread: see linear_dequant.c */
     size_t linear_scratch_bytes, attention_scratch_bytes, sampling_scratch_bytes;
     size_t moe_scratch_bytes;
 };

@@ -13,6 +13,7 @@ void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,
                 const struct linear *weight);
 void cpu_linear_heads(struct device *d, struct tensor *out, const struct tensor *x,
                       const struct linear *heads, int32_t num_heads);
+size_t cpu_dequant_scratch_bytes(const struct cpu_device *d);
 size_t cpu_linear_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w);
 void cpu_embedding(struct device *d, struct tensor *out, const int32_t *input_ids,
                    const struct linear *weight);

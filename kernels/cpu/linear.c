@@ -45,44 +45,63 @@ static void convert_bf16_as_f32(void *dst, const float *src, int32_t count)
 #define BF16(NAME, ISA, RUN)                                                                       \
     {                                                                                              \
         NAME, ISA, DTYPE_BF16, LINEAR_INPUT_BF16_AS_F32, convert_bf16_as_f32, RUN,                 \
-            linear_pack_pairs, linear_unpack_row_pairs                                             \
+            linear_pack_pairs, linear_unpack_row_pairs, NULL                                       \
     }
 #define F32(NAME, ISA, RUN)                                                                        \
     {                                                                                              \
         NAME, ISA, DTYPE_F32, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_f32,                 \
-            linear_unpack_row_f32                                                                  \
+            linear_unpack_row_f32, NULL                                                            \
     }
 #define F16(NAME, ISA, RUN)                                                                        \
     {                                                                                              \
         NAME, ISA, DTYPE_F16, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_f16,                 \
-            linear_unpack_row_f16                                                                  \
+            linear_unpack_row_f16, NULL                                                            \
+    }
+/* Any format, and the last choice: they stand before all others made for formats. */
+#define DEQUANT(NAME, ISA, RUN)                                                                    \
+    {                                                                                              \
+        NAME, ISA, DTYPE_F32, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_rows,                \
+            linear_unpack_row_rows, linear_panel_bytes_rows                                        \
     }
 
 const struct linear_kernel linear_kernels[] = {
     BF16("bf16_scalar", CPU_ISA_SCALAR, linear_run_bf16_scalar),
     F32("f32_scalar", CPU_ISA_SCALAR, linear_run_f32_scalar),
     F16("f16_scalar", CPU_ISA_SCALAR, linear_run_f16_scalar),
+    DEQUANT("dequant_scalar", CPU_ISA_SCALAR, linear_run_dequant_scalar),
 #if defined(__x86_64__)
     BF16("bf16_avx2", CPU_ISA_AVX2, linear_run_bf16_avx2),
     F32("f32_avx2", CPU_ISA_AVX2, linear_run_f32_avx2),
     F16("f16_avx2", CPU_ISA_AVX2, linear_run_f16_avx2),
+    DEQUANT("dequant_avx2", CPU_ISA_AVX2, linear_run_dequant_avx2),
     BF16("bf16_avx512", CPU_ISA_AVX512, linear_run_bf16_avx512),
     F32("f32_avx512", CPU_ISA_AVX512, linear_run_f32_avx512),
     F16("f16_avx512", CPU_ISA_AVX512, linear_run_f16_avx512),
+    DEQUANT("dequant_avx512", CPU_ISA_AVX512, linear_run_dequant_avx512),
     { "bf16_avx512bf16", CPU_ISA_AVX512_BF16, DTYPE_BF16, LINEAR_INPUT_BF16,
       linear_convert_bf16_avx512bf16, linear_run_bf16_avx512bf16, linear_pack_pairs,
-      linear_unpack_row_pairs },
+      linear_unpack_row_pairs, NULL },
 #endif
     { .name = NULL },
 };
 
 /* --- plan and pack ---------------------------------------------------------------------------- */
 
-static const struct linear_kernel *best_kernel(enum cpu_isa isa, enum dtype weights)
+/* Of one panel; 0 when the kernel is for other weights. */
+static size_t panel_bytes(const struct linear_kernel *k, const struct linear *l)
+{
+    bool plain = quant_format_is_plain(l->format);
+    if (k->panel_bytes)
+        return plain ? 0 : k->panel_bytes(l);
+    return plain && k->weights == l->format->dtype ? linear_panel_bytes(k->weights, l->in_features)
+                                                   : 0;
+}
+
+static const struct linear_kernel *best_kernel(enum cpu_isa isa, const struct linear *l)
 {
     const struct linear_kernel *best = NULL;
     for (const struct linear_kernel *k = linear_kernels; k->name; k++)
-        if (k->weights == weights && k->isa <= isa)
+        if (k->isa <= isa && panel_bytes(k, l) > 0)
             best = k;
     return best;
 }
@@ -101,23 +120,17 @@ bool cpu_linear_plan(const struct device *d, struct linear *l, struct status *st
     if (!l->format)
         return status_set(st, STATUS_INVALID, "a weight of %d x %d without a format",
                           l->out_features, l->in_features);
-    /* A format without a kernel of its own is widened to the plain dtype nearest to it. */
-    const struct quant_format *plain = quant_format_of_dtype(l->format->dtype);
-    if (!plain)
-        return status_set(st, STATUS_UNSUPPORTED, "the cpu backend cannot hold %s weights",
-                          l->format->name);
-    l->format = plain;
-    l->kernel = best_kernel(c->isa, plain->dtype);
+    assert(l->format->block_elements <= QUANT_MAX_BLOCK);
+    l->kernel = best_kernel(c->isa, l);
     assert(l->kernel);
-    l->packed_bytes =
-        (size_t)linear_num_panels(l) * linear_panel_bytes(plain->dtype, l->in_features);
+    l->panel_bytes = panel_bytes(l->kernel, l);
+    l->packed_bytes = (size_t)linear_num_panels(l) * l->panel_bytes;
     return true;
 }
 
 void *linear_panel_at(const struct linear *l, int32_t panel)
 {
-    return (char *)l->packed +
-           (size_t)panel * linear_panel_bytes(l->kernel->weights, l->in_features);
+    return (char *)l->packed + (size_t)panel * l->panel_bytes;
 }
 
 /* Rows of another format, or at an odd address, as rows of l->format. */
@@ -128,8 +141,8 @@ static void convert_rows(void *dst, const struct linear *l, const void *src, int
     size_t dst_bytes = quant_row_bytes(l->format, l->in_features);
     for (int32_t r = 0; r < num_rows; r++) {
         memcpy(row, (const char *)src + (size_t)r * src_bytes, src_bytes);
-        format->dequantize_row(wide, row, l->in_features);
-        l->format->quantize_row((char *)dst + (size_t)r * dst_bytes, wide, l->in_features);
+        format->dequantize(format, wide, row, 0, l->in_features);
+        l->format->quantize(l->format, (char *)dst + (size_t)r * dst_bytes, wide, l->in_features);
     }
 }
 
@@ -138,8 +151,8 @@ void cpu_linear_pack(const struct device *d, const struct linear *l, int32_t row
 {
     (void)d;
     assert(row_begin >= 0 && num_rows >= 0 && num_rows <= l->out_features - row_begin);
-    assert(l->in_features % format->block_elements == 0);
     bool same = format == l->format;
+    assert(same || l->format->quantize);
     size_t row_bytes = quant_row_bytes(format, l->in_features);
     size_t packed_row_bytes = quant_row_bytes(l->format, l->in_features);
     void *converted = same ? NULL : xmalloc(LINEAR_PANEL * packed_row_bytes);
@@ -175,12 +188,37 @@ int64_t linear_input_stride(int32_t in_features)
     return ((int64_t)in_features + 63) / 64 * 64 + ROW_PADDING;
 }
 
+static void convert_in_order(const struct linear *l, void *dst, const float *src, size_t element)
+{
+    enum { CHUNK = 256 };
+    float ordered[CHUNK];
+    for (int32_t begin = 0; begin < l->in_features; begin += CHUNK) {
+        int32_t count = l->in_features - begin < CHUNK ? l->in_features - begin : CHUNK;
+        for (int32_t i = 0; i < count; i++)
+            ordered[i] = src[l->input_order[begin + i]];
+        l->kernel->convert((char *)dst + (size_t)begin * element, ordered, count);
+    }
+}
+
 void linear_convert_row(const struct linear *l, void *dst, const float *src)
 {
     size_t element = linear_input_element_bytes(l);
-    l->kernel->convert(dst, src, l->in_features);
+    if (l->input_order)
+        convert_in_order(l, dst, src, element);
+    else
+        l->kernel->convert(dst, src, l->in_features);
     if (l->in_features % 2 != 0)
         memset((char *)dst + (size_t)l->in_features * element, 0, element);
+}
+
+size_t cpu_dequant_scratch_bytes(const struct cpu_device *d)
+{
+    return (size_t)d->num_threads * LINEAR_DEQUANT_BYTES;
+}
+
+void *linear_dequant_scratch(const struct cpu_device *d, int32_t thread)
+{
+    return (char *)d->dequant_scratch + (size_t)thread * LINEAR_DEQUANT_BYTES;
 }
 
 size_t cpu_linear_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w)
@@ -193,7 +231,9 @@ size_t cpu_linear_scratch_bytes(const struct cpu_device *d, const struct workspa
 }
 
 struct product {
+    const struct cpu_device *device;
     const struct linear *l;
+    int32_t out_column; /* of the output, where the rows of `l` begin */
     const struct tensor *x;
     struct tensor *out;
     void *input; /* [rows, input_stride] converted rows of x */
@@ -238,17 +278,18 @@ static void product_task(void *arg, int32_t task, int32_t thread)
     int32_t panel = task / p->row_parts * p->panels_per_task;
     int32_t row = task % p->row_parts * p->rows_per_task;
     int32_t col = panel * LINEAR_PANEL;
-    (void)thread;
     struct linear_block b = {
         .x = (const char *)p->input + (size_t)row * p->row_bytes,
         .x_stride = p->stride,
         .packed = linear_panel_at(l, panel),
-        .out = (float *)p->out->data + (p->first_row + row) * p->out->stride + col,
+        .out = (float *)p->out->data + (p->first_row + row) * p->out->stride + p->out_column + col,
         .out_stride = p->out->stride,
         .bias = l->bias ? l->bias + col : NULL,
         .rows = min_i32(p->rows_per_task, p->rows - row),
         .cols = min_i32(p->panels_per_task * LINEAR_PANEL, l->out_features - col),
         .in_features = l->in_features,
+        .linear = l,
+        .scratch = linear_dequant_scratch(p->device, thread),
     };
     l->kernel->run(&b);
 }
@@ -275,13 +316,16 @@ static int32_t cut(struct product *p, int32_t num_threads)
     return (panels + p->panels_per_task - 1) / p->panels_per_task * p->row_parts;
 }
 
-void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,
-                const struct linear *weight)
+/* One link of the chain. */
+static void run_link(struct cpu_device *c, struct tensor *out, int32_t out_column,
+                     const struct tensor *x, const struct linear *weight)
 {
-    struct cpu_device *c = cpu_device_of(d);
-    assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32 && out->rows == x->rows);
-    assert(x->cols == weight->in_features && out->cols == weight->out_features);
-    struct product p = { .l = weight, .x = x, .out = out, .input = c->linear_scratch };
+    struct product p = { .device = c,
+                         .l = weight,
+                         .out_column = out_column,
+                         .x = x,
+                         .out = out,
+                         .input = c->linear_scratch };
     p.stride = linear_input_stride(weight->in_features);
     p.row_bytes = (size_t)p.stride * linear_input_element_bytes(weight);
     size_t fit = c->linear_scratch_bytes / p.row_bytes;
@@ -293,5 +337,17 @@ void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,
         convert_input(c->pool, &p);
         int32_t num_tasks = cut(&p, c->num_threads);
         thread_pool_run(c->pool, num_tasks, product_task, &p);
+    }
+}
+
+void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,
+                const struct linear *weight)
+{
+    int32_t out_column = 0;
+    assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32 && out->rows == x->rows);
+    assert(out->cols == linear_out_features(weight));
+    for (const struct linear *l = weight; l; out_column += l->out_features, l = l->next) {
+        assert(x->cols == l->in_features);
+        run_link(cpu_device_of(d), out, out_column, x, l);
     }
 }

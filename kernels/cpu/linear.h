@@ -7,6 +7,8 @@
  *   float32, float16:  [panel][in_features][32]
  *   bfloat16:          [panel][ceil(in_features / 2)][32][2], the operand pairs of vdpbf16ps;
  *                      a missing last element is zero
+ *   any other format:  [panel][32] rows as the format stores them, for the kernels that dequantize
+ *                      (linear_dequant.c)
  *
  * The order in which an output is summed follows from in_features and the kernel alone: along
  * in_features, in one accumulator, the bias last. Nothing else (rows, tiles, threads, place of a
@@ -17,7 +19,11 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/weight.h"
 
-enum { LINEAR_PANEL = 32 };
+enum {
+    LINEAR_PANEL = 32,
+    /* Rows of a piece as they come out of dequantize, and as a panel of float32. */
+    LINEAR_DEQUANT_BYTES = 2 * LINEAR_PANEL * QUANT_MAX_BLOCK * (int)sizeof(float)
+};
 
 /* The form in which a kernel wants x. For bfloat16 weights x is rounded to bfloat16 by every
  * kernel; those without a bfloat16 product get the rounded values as float32. */
@@ -32,12 +38,17 @@ struct linear_block {
     int64_t out_stride;
     const float *bias; /* of that column on, or NULL */
     int32_t rows, cols, in_features;
+    /* The float32 kernels only: sums go on from what `out` holds, so that columns may come in
+     * pieces. To the bit the sums are the same as in one piece. */
+    bool resume;
+    const struct linear *linear; /* whose panels these are */
+    void *scratch;               /* of this thread: LINEAR_DEQUANT_BYTES */
 };
 
 struct linear_kernel {
     const char *name;
     enum cpu_isa isa;   /* the least that it needs */
-    enum dtype weights; /* of the packed weights */
+    enum dtype weights; /* of the packed weights, where they are plain */
     enum linear_input input;
     /* `count` elements of a row of x into the form it wants. */
     void (*convert)(void *dst, const float *src, int32_t count);
@@ -47,6 +58,9 @@ struct linear_kernel {
     void (*pack)(void *panel, const struct linear *l, int32_t first, int32_t num_rows,
                  const void *src);
     void (*unpack_row)(float *dst, const struct linear *l, int32_t row);
+    /* Bytes of a panel, or 0 when the kernel is not made for such weights. NULL: plain weights of
+     * dtype `weights`, packed as above. */
+    size_t (*panel_bytes)(const struct linear *l);
 };
 
 /* linear.c, for ops that run products of their own. */
@@ -56,6 +70,9 @@ void *linear_panel_at(const struct linear *l, int32_t panel);
  * of them. */
 int64_t linear_input_stride(int32_t in_features);
 size_t linear_input_element_bytes(const struct linear *l); /* of a converted row */
+/* For struct linear_block, of the thread that runs it. */
+void *linear_dequant_scratch(const struct cpu_device *d, int32_t thread);
+/* A row of x, its columns in the order of the weights. */
 void linear_convert_row(const struct linear *l, void *dst, const float *src);
 
 /* linear_pack.c: the layouts above. */
@@ -77,6 +94,17 @@ extern const struct linear_kernel linear_kernels[];
 void linear_run_bf16_scalar(const struct linear_block *b);
 void linear_run_f32_scalar(const struct linear_block *b);
 void linear_run_f16_scalar(const struct linear_block *b);
+
+/* linear_dequant.c: any format, dequantized piece by piece for a float32 kernel. */
+size_t linear_panel_bytes_rows(const struct linear *l);
+void linear_pack_rows(void *panel, const struct linear *l, int32_t first, int32_t num_rows,
+                      const void *src);
+void linear_unpack_row_rows(float *dst, const struct linear *l, int32_t row);
+void linear_run_dequant_scalar(const struct linear_block *b);
+#if defined(__x86_64__)
+void linear_run_dequant_avx2(const struct linear_block *b);
+void linear_run_dequant_avx512(const struct linear_block *b);
+#endif
 
 #if defined(__x86_64__)
 /* x86/linear_<isa>.c */

@@ -13,6 +13,7 @@ enum {
 
 /* A turn: some rows of some heads. */
 struct turn {
+    const struct cpu_device *device;
     const struct linear *heads; /* the turn's first */
     struct tensor x, out;       /* its rows and columns */
     int32_t num_heads, parts;   /* tasks of a head, which cut its panels */
@@ -42,7 +43,6 @@ static void head_task(void *arg, int32_t task, int32_t thread)
     int32_t end = (int32_t)(panels * (part + 1) / t->parts);
     int32_t col = begin * LINEAR_PANEL, left = l->out_features - col;
     int32_t cols = (end - begin) * LINEAR_PANEL;
-    (void)thread;
     struct linear_block b = {
         .x = t->input + (size_t)head * (size_t)t->x.rows * t->row_bytes,
         .x_stride = t->stride,
@@ -52,6 +52,8 @@ static void head_task(void *arg, int32_t task, int32_t thread)
         .rows = t->x.rows,
         .cols = cols < left ? cols : left,
         .in_features = l->in_features,
+        .linear = l,
+        .scratch = linear_dequant_scratch(t->device, thread),
     };
     l->kernel->run(&b);
 }
@@ -91,8 +93,8 @@ void cpu_linear_heads(struct device *d, struct tensor *out, const struct tensor 
     struct cpu_device *c = cpu_device_of(d);
     assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32 && out->rows == x->rows);
     assert(num_heads > 0 && x->cols == num_heads * heads->in_features);
-    assert(out->cols == num_heads * heads->out_features && !heads->bias);
-    struct turn t = { .input = c->linear_scratch };
+    assert(out->cols == num_heads * heads->out_features && !heads->bias && !heads->next);
+    struct turn t = { .device = c, .input = c->linear_scratch };
     t.stride = linear_input_stride(heads->in_features);
     t.row_bytes = (size_t)t.stride * linear_input_element_bytes(heads);
     /* The scratch memory holds max_in_features for each row, often less than all heads need. */

@@ -49,6 +49,8 @@ static inline __attribute__((always_inline)) void run_panel(
         int32_t rows = min_i32(MAX_ROWS, b->rows - row);
         const float *x = (const float *)b->x + row * b->x_stride;
         float sum[MAX_ROWS][LINEAR_PANEL] = { { 0 } };
+        for (int32_t r = 0; r < rows && b->resume; r++)
+            memcpy(sum[r], b->out + (row + r) * b->out_stride + col, (size_t)cols * sizeof(float));
         for (int32_t k = 0; k < b->in_features;) {
             float w[2][LINEAR_PANEL];
             int32_t steps = expand(w, panel, k);

@@ -134,16 +134,23 @@ static void sort_pairs(struct turn *t)
 static void gather_rows(const void *arg, int32_t begin, int32_t end)
 {
     const struct turn *t = arg;
-    for (int32_t place = begin; place < end; place++)
-        linear_convert_row(&t->moe->gate_up[0], t->s.outer + place * t->s.outer_stride,
+    int32_t e = 0; /* whose pair it is: experts may want their input in orders of their own */
+    for (int32_t place = begin; place < end; place++) {
+        while (place >= t->s.begin[e + 1])
+            e++;
+        linear_convert_row(&t->moe->gate_up[e], t->s.outer + place * t->s.outer_stride,
                            const_row(&t->x, t->s.tokens[place]));
+    }
 }
 
 static void activate_rows(const void *arg, int32_t begin, int32_t end)
 {
     const struct turn *t = arg;
-    const struct linear *down = &t->moe->down[0];
+    int32_t e = 0;
     for (int32_t place = begin; place < end; place++) {
+        while (place >= t->s.begin[e + 1])
+            e++;
+        const struct linear *down = &t->moe->down[e];
         float *gate = t->s.inner + place * 2 * t->s.half_stride;
         t->act->run(gate, gate, gate + down->in_features, down->in_features, t->moe->act);
         linear_convert_row(down, gate + t->s.half_stride, gate);
@@ -173,6 +180,7 @@ static void combine_rows(const void *arg, int32_t begin, int32_t end)
 
 /* Every expert's linear with its rows, all [pairs, ...]. */
 struct round {
+    const struct cpu_device *device;
     const struct turn *turn;
     const struct linear *linears; /* [num_experts] */
     const void *input;
@@ -207,7 +215,6 @@ static void round_task(void *arg, int32_t task, int32_t thread)
     int32_t end = (int32_t)(panels * (piece + 1) / parts);
     int32_t col = begin * LINEAR_PANEL, row = s->begin[e];
     int32_t left = l->out_features - col, cols = (end - begin) * LINEAR_PANEL;
-    (void)thread;
     struct linear_block b = {
         .x = (const char *)r->input + row * r->input_bytes,
         .x_stride = r->input_bytes / (int64_t)linear_input_element_bytes(l),
@@ -218,6 +225,8 @@ static void round_task(void *arg, int32_t task, int32_t thread)
         .rows = s->begin[e + 1] - row,
         .cols = cols < left ? cols : left,
         .in_features = l->in_features,
+        .linear = l,
+        .scratch = linear_dequant_scratch(r->device, thread),
     };
     l->kernel->run(&b);
 }
@@ -255,12 +264,14 @@ static void run_turn(struct cpu_device *d, struct turn *t)
     const struct moe *moe = t->moe;
     const struct moe_scratch *s = &t->s;
     int64_t inner_bytes = 2 * s->half_stride * (int64_t)sizeof(float);
-    struct round gate_up = { .linears = moe->gate_up,
+    struct round gate_up = { .device = d,
+                             .linears = moe->gate_up,
                              .input = s->outer,
                              .input_bytes = s->outer_stride * (int64_t)sizeof(float),
                              .out = s->inner,
                              .out_stride = 2 * s->half_stride };
-    struct round down = { .linears = moe->down,
+    struct round down = { .device = d,
+                          .linears = moe->down,
                           .input = s->inner + s->half_stride,
                           .input_bytes = inner_bytes,
                           .out = s->outer,
@@ -294,6 +305,7 @@ static void check(const struct cpu_device *c, const struct tensor *out, const st
            (moe->num_experts % moe->num_groups == 0 && moe->topk_groups <= moe->num_groups &&
             moe->num_experts / moe->num_groups * moe->topk_groups >= moe->num_experts_per_tok));
     assert(x->cols == moe->gate_up->in_features && out->cols == moe->down->out_features);
+    assert(!moe->gate_up->next && !moe->down->next);
     assert(moe->gate_up->out_features == 2 * moe->down->in_features);
     assert(moe->num_experts <= c->limits.num_experts && x->cols <= c->limits.moe_hidden_size &&
            moe->num_experts_per_tok <= c->limits.num_experts_per_tok &&

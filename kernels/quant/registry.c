@@ -1,6 +1,10 @@
-/* registry.c - the list of weight formats; a new format is its file and its line here. */
+/* registry.c - the list of weight formats; a new format is its file and its line here. Members of
+ * families are kept in sets. */
 #include "kernels/quant/quant_format.h"
 
+#include "base/alloc.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 const struct quant_format *const quant_formats[] = {
@@ -30,4 +34,30 @@ const struct quant_format *quant_format_of_dtype(enum dtype dtype)
     default:
         return NULL;
     }
+}
+
+bool quant_format_is_plain(const struct quant_format *f)
+{
+    return f == &quant_format_float32 || f == &quant_format_bfloat16 || f == &quant_format_float16;
+}
+
+const struct quant_format *quant_format_intern(struct quant_format_set *set,
+                                               const struct quant_format *f)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (strcmp(set->formats[i]->name, f->name) == 0)
+            return set->formats[i];
+    struct quant_format *copy = xmalloc(sizeof *copy);
+    *copy = *f;
+    set->formats = xrealloc(set->formats, (set->count + 1) * sizeof(struct quant_format *));
+    set->formats[set->count++] = copy;
+    return copy;
+}
+
+void quant_format_set_free(struct quant_format_set *set)
+{
+    for (size_t i = 0; i < set->count; i++)
+        free(set->formats[i]);
+    free(set->formats);
+    *set = (struct quant_format_set){ 0 };
 }

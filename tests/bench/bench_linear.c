@@ -253,7 +253,7 @@ static struct weights make_weights(struct bench *b, int32_t k, int32_t n)
         for (int32_t r = 0; i == 0 && r < n; r++) {
             for (int32_t c = 0; c < k; c++)
                 row[c] = (float)((r * 7 + c * 13) % 101 - 50) * 0.01f;
-            format->quantize_row(stored, row, k);
+            format->quantize(format, stored, row, k);
             b->d->backend->linear_pack(b->d, &w.copies[0], r, 1, stored, format);
         }
         if (i > 0)

@@ -94,8 +94,8 @@ static struct weights make_weights(struct device *d, int32_t k, int32_t n, enum 
     w.rows = malloc(quant_row_bytes(source, (int64_t)count));
     for (size_t i = 0; i < count; i++)
         w.exact[i] = random_value();
-    source->quantize_row(w.rows, w.exact, (int64_t)count);
-    source->dequantize_row(w.exact, w.rows, (int64_t)count);
+    source->quantize(source, w.rows, w.exact, (int64_t)count);
+    source->dequantize(source, w.exact, w.rows, 0, (int64_t)count);
     if (held != DTYPE_F32) {
         dtype_convert(rounded, held, w.exact, DTYPE_F32, count);
         dtype_convert(w.exact, DTYPE_F32, rounded, held, count);

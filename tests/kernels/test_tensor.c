@@ -224,8 +224,8 @@ static void test_formats(void **state)
         assert_int_equal(quant_row_bytes(f, 10), 10 * dtype_size((enum dtype)i));
         float in[3] = { 1.5f, -2.25f, 0 }, out[3];
         unsigned char stored[12];
-        f->quantize_row(stored, in, 3);
-        f->dequantize_row(out, stored, 3);
+        f->quantize(f, stored, in, 3);
+        f->dequantize(f, out, stored, 0, 3);
         assert_memory_equal(in, out, sizeof in);
     }
     assert_null(quant_format_find("q4_0"));

@@ -25,6 +25,7 @@ struct tile {
     int64_t out_stride;
     const float *bias;
     int32_t in_features, cols;
+    bool resume;
 };
 
 static inline __attribute__((always_inline)) void store_row(const struct tile *t, int row,
@@ -46,6 +47,24 @@ static inline __attribute__((always_inline)) void store_row(const struct tile *t
         out[j] = t->bias ? cut[j] + t->bias[j] : cut[j];
 }
 
+/* Zeros, or what an earlier piece of the columns has left in the output. */
+static inline __attribute__((always_inline)) void begin_row(const struct tile *t, int row,
+                                                            __m256 *sums, const int width)
+{
+    const float *out = t->out + row * t->out_stride;
+    if (!t->resume) {
+#pragma GCC unroll 4
+        for (int i = 0; i < width; i++)
+            sums[i] = _mm256_setzero_ps();
+        return;
+    }
+    float cut[LINEAR_PANEL] = { 0 };
+    memcpy(cut, out, (size_t)(t->cols < 8 * width ? t->cols : 8 * width) * sizeof *cut);
+#pragma GCC unroll 4
+    for (int i = 0; i < width; i++)
+        sums[i] = _mm256_loadu_ps(cut + 8 * i);
+}
+
 /* One step along in_features for 8 outputs. */
 static inline __m256 load_weights(const void *w, const enum dtype weights)
 {
@@ -62,9 +81,7 @@ static inline __attribute__((always_inline)) void run_tile(const struct tile *t,
     __m256 sum[MAX_TILE][WIDE], w[WIDE];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int i = 0; i < width; i++)
-            sum[r][i] = _mm256_setzero_ps();
+        begin_row(t, r, sum[r], width);
     const float *x = t->x;
     const char *at = t->panel;
     const int64_t stride = t->x_stride;
@@ -180,7 +197,8 @@ static void run_block(const struct linear_block *b, const struct tiles *tiles)
     size_t half_bytes = HALF * (tiles->weights == DTYPE_F16 ? 16 : 32); /* of a step or pair */
     struct tile t = { .x_stride = b->x_stride,
                       .out_stride = b->out_stride,
-                      .in_features = b->in_features };
+                      .in_features = b->in_features,
+                      .resume = b->resume };
     int32_t num_tiles = (b->rows + tiles->max_rows - 1) / tiles->max_rows;
     for (int32_t col = 0; col < b->cols; col += tile_cols) {
         t.panel = (const char *)b->packed + (size_t)(col / LINEAR_PANEL) * panel_bytes +

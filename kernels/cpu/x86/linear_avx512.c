@@ -23,14 +23,33 @@ struct tile {
     int64_t out_stride;
     const float *bias;
     int32_t in_features, cols;
+    bool resume;
 };
+
+static inline __mmask16 low_mask_of(const struct tile *t)
+{
+    return t->cols >= 16 ? 0xffff : (__mmask16)((1u << t->cols) - 1);
+}
+
+static inline __mmask16 high_mask_of(const struct tile *t)
+{
+    return t->cols >= 32 ? 0xffff : t->cols <= 16 ? 0 : (__mmask16)((1u << (t->cols - 16)) - 1);
+}
+
+/* Zeros, or what an earlier piece of the columns has left in the output. */
+static inline void begin_row(const struct tile *t, int row, __m512 *low, __m512 *high)
+{
+    const float *out = t->out + row * t->out_stride;
+    *low = *high = _mm512_setzero_ps();
+    if (t->resume) {
+        *low = _mm512_maskz_loadu_ps(low_mask_of(t), out);
+        *high = _mm512_maskz_loadu_ps(high_mask_of(t), out + 16);
+    }
+}
 
 static inline void store_row(const struct tile *t, int row, __m512 low, __m512 high)
 {
-    __mmask16 low_mask = t->cols >= 16 ? 0xffff : (__mmask16)((1u << t->cols) - 1);
-    __mmask16 high_mask = t->cols >= 32   ? 0xffff
-                          : t->cols <= 16 ? 0
-                                          : (__mmask16)((1u << (t->cols - 16)) - 1);
+    __mmask16 low_mask = low_mask_of(t), high_mask = high_mask_of(t);
     float *out = t->out + row * t->out_stride;
     if (t->bias) {
         low = _mm512_add_ps(low, _mm512_maskz_loadu_ps(low_mask, t->bias));
@@ -64,7 +83,7 @@ static inline __attribute__((always_inline)) void run_tile(const struct tile *t,
     __m512 low[MAX_TILE], high[MAX_TILE];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
-        low[r] = high[r] = _mm512_setzero_ps();
+        begin_row(t, r, &low[r], &high[r]);
     const float *x = t->x;
     const char *w = t->panel;
     const int64_t stride = t->x_stride;
@@ -161,7 +180,8 @@ static void run_block(const struct linear_block *b, enum dtype weights, int32_t 
     struct tile t = { .x_stride = b->x_stride,
                       .end = (const char *)b->packed + num_panels * panel_bytes,
                       .out_stride = b->out_stride,
-                      .in_features = b->in_features };
+                      .in_features = b->in_features,
+                      .resume = b->resume };
     int32_t num_tiles = (b->rows + max_tile - 1) / max_tile;
     for (int32_t col = 0; col < b->cols; col += LINEAR_PANEL) {
         t.panel = (const char *)b->packed + (size_t)(col / LINEAR_PANEL) * panel_bytes;

@@ -10,8 +10,8 @@
 
 #include <stdlib.h>
 
-static const struct checkpoint_type f32 = { "F32", 4, true, DTYPE_F32 };
-static const struct checkpoint_type i8 = { "I8", 1, false, DTYPE_F32 };
+static const struct checkpoint_type f32 = { "F32", 4, true, DTYPE_F32, NULL };
+static const struct checkpoint_type i8 = { "I8", 1, false, DTYPE_F32, NULL };
 
 #define SMALL                                                                                      \
     "\"hidden_size\":8,\"intermediate_size\":12,\"num_hidden_layers\":2,\"vocab_size\":16,"        \

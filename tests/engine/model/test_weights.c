@@ -34,7 +34,7 @@ static void load(struct loaded *l, const char *path, const char *load_format, co
     memset(l, 0, sizeof *l);
     l->comm = comm_self_open();
     if (!model_open(&mo, &l->model, &st) || !backend_cpu.open(&l->device, &dev, &st) ||
-        !weights_plan(l->model, l->device, &l->planned, &st) ||
+        !weights_plan(l->model, l->device, &l->planned, NULL, &st) ||
         !weights_load(l->model, l->device, l->comm, count_progress, l, &l->weights, &st))
         rig_fail(path, &st);
 }

@@ -219,7 +219,7 @@ static void test_refused(void **state)
 
 static void add(struct checkpoint *c, const char *name, int64_t rows, int64_t cols)
 {
-    static const struct checkpoint_type f32 = { "F32", 4, true, DTYPE_F32 };
+    static const struct checkpoint_type f32 = { "F32", 4, true, DTYPE_F32, NULL };
     struct checkpoint_tensor *t = checkpoint_add(c);
     t->name = arena_strdup(&c->names, name);
     t->file = "x.safetensors";

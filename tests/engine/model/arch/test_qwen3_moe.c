@@ -98,7 +98,7 @@ static void check_dummy(const char *patch)
     assert_non_null(mkdtemp(dir));
     write_config(dir, patch);
     rig_open(&r, dir, "dummy", "bfloat16", "auto");
-    assert_true(weights_plan(r.model, r.device, &planned, &st));
+    assert_true(weights_plan(r.model, r.device, &planned, NULL, &st));
     assert_int_equal(planned, r.weights->device_bytes);
     assert_true(planned >= 2 * (size_t)model_num_parameters(r.model));
     for (int32_t i = 0; i < 20; i++)
