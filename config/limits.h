@@ -70,6 +70,15 @@ enum {
     LIMIT_CHECKPOINT_FILES = 4096,
     /* Length of a tensor's name, so that messages stay readable; real ones are below 100. */
     LIMIT_TENSOR_NAME_BYTES = 256,
+    /* Keys of one GGUF file, and the length of one: real files have below 100 keys of below 64
+     * bytes. An entry takes 64 bytes of memory. */
+    LIMIT_GGUF_KEYS = 1 << 16,
+    LIMIT_GGUF_KEY_BYTES = 256,
+    /* Tensors of one GGUF file: real ones have below 3000, since experts are stacked. */
+    LIMIT_GGUF_TENSORS = 1 << 17,
+    /* Where GGUF tensors begin: the format's default is 32; a huge page is the most that could ever
+     * help. */
+    LIMIT_GGUF_ALIGNMENT = 2 << 20,
     /* The sizes of a model: about four times the largest published. Row counts and row lengths of
      * every tensor, fused ones included, then fit 32 bits, and all byte counts 64. */
     LIMIT_HIDDEN_SIZE = 1 << 16,

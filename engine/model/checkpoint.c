@@ -111,6 +111,25 @@ struct checkpoint_tensor *checkpoint_add(struct checkpoint *c)
     return t;
 }
 
+static int by_data(const void *a, const void *b)
+{
+    const struct checkpoint_tensor *x = *(const struct checkpoint_tensor *const *)a;
+    const struct checkpoint_tensor *y = *(const struct checkpoint_tensor *const *)b;
+    if (x->data != y->data)
+        return x->data < y->data ? -1 : 1;
+    return x->size_bytes < y->size_bytes ? -1 : x->size_bytes > y->size_bytes;
+}
+
+const struct checkpoint_tensor **checkpoint_by_place(const struct checkpoint *c, size_t first)
+{
+    const size_t count = c->num_tensors - first;
+    const struct checkpoint_tensor **sorted = xmalloc((count + 1) * sizeof *sorted);
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = &c->tensors[first + i];
+    qsort(sorted, count, sizeof *sorted, by_data);
+    return sorted;
+}
+
 static int by_name(const void *a, const void *b)
 {
     const struct checkpoint_tensor *x = a, *y = b;

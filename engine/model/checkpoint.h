@@ -76,6 +76,8 @@ const struct checkpoint_file *checkpoint_use_memory(struct checkpoint *c, const 
                                                     const void *data, size_t size_bytes);
 /* A zeroed entry to fill in; valid until the next call. */
 struct checkpoint_tensor *checkpoint_add(struct checkpoint *c);
+/* The tensors from `first` on, which lie in one file, by the place of their data; to be freed. */
+const struct checkpoint_tensor **checkpoint_by_place(const struct checkpoint *c, size_t first);
 /* Sorts; refuses a name that occurs twice. */
 bool checkpoint_seal(struct checkpoint *c, struct status *st);
 

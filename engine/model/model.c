@@ -1,38 +1,107 @@
-/* model.c - opens a model's directory: configuration, then headers, then what goes where. */
+/* model.c - opens a model's directory or GGUF file: configuration, then headers, then what goes
+ * where. */
 #include "engine/model/model.h"
 #include "base/alloc.h"
 #include "config/limits.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/gguf_arch.h"
 #include "engine/model/hf_config.h"
 #include "engine/model/json_file.h"
 #include "engine/model/safetensors.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-static bool check_directory(const char *path, struct status *st)
+/* --- what the path stands for ----------------------------------------------------------------- */
+
+static bool is_in(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    return n > 0 && (size_t)n < sizeof path && access(path, F_OK) == 0;
+}
+
+static bool check_load_format(const char *format, struct status *st)
+{
+    static const char *const known[] = { "auto", "safetensors", "gguf", "dummy" };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(format, known[i]) == 0)
+            return true;
+    return status_set(st, STATUS_INVALID,
+                      "load format '%.40s' is unknown; use auto, safetensors, gguf or dummy",
+                      format);
+}
+
+/* A directory that could be read as either is Hugging Face's, unless the option says otherwise. */
+static bool wants_gguf(const char *dir, const char *format)
+{
+    if (strcmp(format, "auto") == 0)
+        return !is_in(dir, "model.safetensors") && !is_in(dir, "model.safetensors.index.json");
+    return strcmp(format, "gguf") == 0 ||
+           (strcmp(format, "dummy") == 0 && !is_in(dir, "config.json"));
+}
+
+/* *gguf is the file to open, to be freed, or NULL for a directory in Hugging Face's layout. */
+static bool find_files(const char *path, const char *format, char **gguf, struct status *st)
 {
     struct stat info;
+    *gguf = NULL;
+    if (!check_load_format(format, st))
+        return false;
     if (stat(path, &info) != 0)
         return status_set(st, STATUS_NOT_FOUND, "model '%.300s': %s", path, strerror(errno));
+    if (gguf_is_file(path) && strcmp(format, "safetensors") != 0) {
+        *gguf = xstrdup(path);
+        return true;
+    }
     if (!S_ISDIR(info.st_mode))
         return status_set(st, STATUS_INVALID,
-                          "model '%.300s' is not a directory; give the one that holds config.json",
+                          "model '%.300s' is neither a directory nor a GGUF file; give the "
+                          "directory that holds config.json, or a .gguf",
                           path);
-    return true;
+    if (!wants_gguf(path, format) || gguf_find_in(path, gguf, st))
+        return true;
+    bool other = strcmp(format, "gguf") != 0 && st->code == STATUS_NOT_FOUND;
+    if (other)
+        status_clear(st); /* what is missing from Hugging Face's layout is said better later */
+    return other;
 }
+
+static bool open_files(struct model *m, const char *load_format, struct status *st)
+{
+    char *gguf;
+    if (!find_files(m->path, load_format, &gguf, st))
+        return false;
+    bool ok = !gguf || gguf_open(gguf, &m->gguf, st);
+    free(gguf);
+    return ok;
+}
+
+/* --- its description -------------------------------------------------------------------------- */
 
 static bool read_config(struct model *m, struct hf_config *hf, struct status *st)
 {
-    json_t *config = json_file_read(m->path, "config.json", LIMIT_MODEL_CONFIG_BYTES, st);
+    const struct gguf_arch *arch = m->gguf ? gguf_arch_find(m->gguf, st) : NULL;
+    if (m->gguf && !arch)
+        return false;
+    json_t *config = m->gguf ? gguf_config(m->gguf, arch, st)
+                             : json_file_read(m->path, "config.json", LIMIT_MODEL_CONFIG_BYTES, st);
     if (!config)
         return false;
     bool ok = hf_config_read(config, &m->desc, hf, st);
     json_decref(config);
     m->arch = hf->arch;
-    return ok;
+    if (!m->gguf)
+        return ok;
+    if (!ok)
+        return status_prefix(st, "%s: its keys as a ", m->gguf->metadata.file);
+    gguf_arch_apply(arch, &m->desc);
+    return gguf_rename_tensors(m->gguf, arch, st);
 }
 
 /* The file is optional; one that is there must be right. */
@@ -40,9 +109,10 @@ static bool read_generation_config(struct model *m, struct status *st)
 {
     sampling_params_defaults(&m->generation_defaults);
     json_t *generation =
-        json_file_read(m->path, "generation_config.json", LIMIT_MODEL_CONFIG_BYTES, st);
+        m->gguf ? gguf_generation_config(m->gguf, st)
+                : json_file_read(m->path, "generation_config.json", LIMIT_MODEL_CONFIG_BYTES, st);
     if (!generation) {
-        bool absent = st->code == STATUS_NOT_FOUND;
+        bool absent = !m->gguf && st->code == STATUS_NOT_FOUND;
         if (absent)
             status_clear(st);
         return absent;
@@ -50,27 +120,29 @@ static bool read_generation_config(struct model *m, struct status *st)
     bool ok = hf_generation_config_read(generation, &m->desc, &m->generation_defaults,
                                         &m->generation_max_new_tokens, st);
     json_decref(generation);
-    return ok;
+    return ok || (m->gguf && status_prefix(st, "%s: its keys as a ", m->gguf->metadata.file));
 }
 
 static bool open_checkpoint(struct model *m, const char *load_format, struct status *st)
 {
     if (strcmp(load_format, "dummy") == 0)
         return true;
-    if (strcmp(load_format, "auto") != 0 && strcmp(load_format, "safetensors") != 0)
-        return status_set(st, STATUS_INVALID,
-                          "load format '%.40s' is unknown; use auto, safetensors or dummy",
-                          load_format);
-    return safetensors_open(m->path, &m->checkpoint, st) &&
-           tensor_map_make(m->arch, &m->desc, m->checkpoint, &m->tensors, st);
+    if (m->gguf)
+        m->checkpoint = m->gguf->checkpoint;
+    else if (!safetensors_open(m->path, &m->checkpoint, st))
+        return false;
+    return tensor_map_make(m->arch, &m->desc, m->checkpoint, &m->tensors, st);
 }
 
-/* A config.json that names no dtype leaves it to the tensors; the embedding speaks for all. */
+/* A config.json that names no dtype leaves it to the tensors; the embedding speaks for all. Where
+ * that one is quantized, float16 is enough for what is not, and for the KV cache. */
 static void dtype_from_tensors(struct model *m)
 {
-    for (size_t i = 0; i < m->tensors.count; i++)
+    for (size_t i = 0; i < m->tensors.count; i++) {
+        const struct checkpoint_type *type = m->tensors.entries[i].tensor->type;
         if (m->tensors.entries[i].slot == W_EMBEDDING)
-            m->desc.checkpoint_dtype = m->tensors.entries[i].tensor->type->dtype;
+            m->desc.checkpoint_dtype = type->is_float ? type->dtype : DTYPE_F16;
+    }
 }
 
 static bool choose_format(struct model *m, const char *dtype_option, struct status *st)
@@ -82,6 +154,7 @@ static bool choose_format(struct model *m, const char *dtype_option, struct stat
                           "dtype '%.40s' is unknown; use auto, float32, bfloat16 or float16",
                           dtype_option);
     m->weight_format = quant_format_of_dtype(dtype);
+    m->keep_formats = m->gguf && strcmp(dtype_option, "auto") == 0;
     return m->weight_format ||
            status_set(st, STATUS_UNSUPPORTED, "there is no weight format for dtype %s",
                       dtype_name(dtype));
@@ -92,7 +165,7 @@ bool model_open(const struct model_options *options, struct model **out, struct 
     struct hf_config hf = { 0 };
     struct model *m = xcalloc(1, sizeof *m);
     m->path = xstrdup(options->path);
-    bool ok = check_directory(m->path, st) && read_config(m, &hf, st) &&
+    bool ok = open_files(m, options->load_format, st) && read_config(m, &hf, st) &&
               read_generation_config(m, st) && open_checkpoint(m, options->load_format, st);
     if (ok && !hf.has_dtype)
         dtype_from_tensors(m);
@@ -110,7 +183,10 @@ void model_close(struct model *m)
     if (!m)
         return;
     tensor_map_free(&m->tensors);
-    checkpoint_close(m->checkpoint);
+    if (m->gguf)
+        gguf_close(m->gguf); /* its checkpoint too */
+    else
+        checkpoint_close(m->checkpoint);
     free(m->path);
     free(m);
 }

@@ -6,14 +6,15 @@
 
 #include "base/status.h"
 #include "engine/model/decoder_desc.h"
+#include "engine/model/gguf.h"
 #include "engine/model/tensor_map.h"
 #include "engine/sampling/sampling_params.h"
 #include "kernels/backend.h"
 #include "kernels/comm.h"
 
 struct model_options {
-    const char *path;        /* the model's directory */
-    const char *load_format; /* "auto", "safetensors", "dummy" */
+    const char *path;        /* the model's directory, or a GGUF file (the first of a split) */
+    const char *load_format; /* "auto", "safetensors", "gguf", "dummy" */
     const char *dtype;       /* "auto", "float32", ... */
 };
 
@@ -22,8 +23,10 @@ struct model {
     const struct model_arch *arch;
     struct decoder_desc desc;
     const struct quant_format *weight_format;   /* of the linears, after --dtype */
+    bool keep_formats; /* plain tensors too stay as they are stored: a GGUF without --dtype */
     struct sampling_params generation_defaults; /* generation_config.json over the built-in ones */
     int32_t generation_max_new_tokens;          /* server-wide cap it names; 0: none */
+    struct gguf *gguf;                          /* NULL unless that is what was opened */
     struct checkpoint *checkpoint;              /* NULL with load_format dummy */
     struct tensor_map tensors;                  /* what of it goes where; empty with dummy */
 };

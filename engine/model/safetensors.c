@@ -106,24 +106,12 @@ static bool read_tensor(struct checkpoint_tensor *t, const json_t *entry, const 
 
 /* --- one file -------------------------------------------------------------------------------- */
 
-static int by_data(const void *a, const void *b)
-{
-    const struct checkpoint_tensor *x = *(const struct checkpoint_tensor *const *)a;
-    const struct checkpoint_tensor *y = *(const struct checkpoint_tensor *const *)b;
-    if (x->data != y->data)
-        return x->data < y->data ? -1 : 1;
-    return x->size_bytes < y->size_bytes ? -1 : x->size_bytes > y->size_bytes;
-}
-
 /* Every byte from `data` to `end` belongs to exactly one tensor, of those from `first` on. */
 static bool check_layout(const struct checkpoint *c, size_t first, const unsigned char *data,
                          const unsigned char *end, struct status *st)
 {
     const size_t count = c->num_tensors - first;
-    const struct checkpoint_tensor **sorted = xmalloc((count + 1) * sizeof *sorted);
-    for (size_t i = 0; i < count; i++)
-        sorted[i] = &c->tensors[first + i];
-    qsort(sorted, count, sizeof *sorted, by_data);
+    const struct checkpoint_tensor **sorted = checkpoint_by_place(c, first);
     bool ok = true;
     const unsigned char *at = data;
     for (size_t i = 0; i < count && ok; i++) {

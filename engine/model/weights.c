@@ -124,7 +124,8 @@ static const struct quant_format *held_format(const struct model *m, enum weight
     /* A rounded router sends tokens to other experts; and it is small. */
     if (slot == W_ROUTER)
         return &quant_format_float32;
-    return stored && !quant_format_is_plain(stored) ? stored : m->weight_format;
+    bool keep = m->keep_formats || (stored && !quant_format_is_plain(stored));
+    return stored && keep ? stored : m->weight_format;
 }
 
 /* Experts are addressed as one block: where not all of them are stored alike, all are held in the

@@ -3,6 +3,7 @@
 #include "kernels/quant/quant_format.h"
 
 #include "base/alloc.h"
+#include "kernels/quant/ggml_formats.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,19 @@ const struct quant_format *const quant_formats[] = {
     &quant_format_float32,
     &quant_format_bfloat16,
     &quant_format_float16,
+    &quant_format_q4_0,
+    &quant_format_q4_1,
+    &quant_format_q5_0,
+    &quant_format_q5_1,
+    &quant_format_q8_0,
+    &quant_format_q2_k,
+    &quant_format_q3_k,
+    &quant_format_q4_k,
+    &quant_format_q5_k,
+    &quant_format_q6_k,
+    &quant_format_iq4_nl,
+    &quant_format_iq4_xs,
+    &quant_format_mxfp4,
     NULL,
 };
 

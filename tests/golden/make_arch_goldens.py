@@ -182,6 +182,31 @@ CASES = {
                                                              partial_rotary_factor=0.5),
                                         tie_word_embeddings=True), [old_neox], None),
     "gpt2": ("GPT2", dict(n_embd=48, n_layer=3, n_head=6, n_positions=128), [], None),
+    # What a GGUF file can say of its family: the layers that slide, the scale of attention and the
+    # activation follow from the family's name alone. For tests/engine/model/test_gguf_parity.c.
+    "gguf_llama": ("Llama", dict(num_key_value_heads=3, head_dim=10, rope_parameters=dict(
+        rope_type="llama3", rope_theta=1000.0, factor=8.0, low_freq_factor=1.0,
+        high_freq_factor=4.0, original_max_position_embeddings=32)), [], None),
+    "gguf_mixtral": ("Mixtral", dict(head_dim=10, intermediate_size=33, num_local_experts=5,
+                                     num_experts_per_tok=2, sliding_window=None), [], None),
+    "gguf_qwen2": ("Qwen2", dict(rope_parameters=dict(
+        rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=32)), [],
+        None),
+    "gguf_qwen2_moe": ("Qwen2Moe", dict(num_experts=6, num_experts_per_tok=3,
+                                        moe_intermediate_size=21,
+                                        shared_expert_intermediate_size=37), [], None),
+    "gguf_qwen3_moe": ("Qwen3Moe", dict(hidden_size=64, head_dim=16, num_experts=7,
+                                        num_experts_per_tok=3, moe_intermediate_size=32,
+                                        norm_topk_prob=True), [], None),  # whole blocks of 32
+    "gguf_gemma2": ("Gemma2", dict(head_dim=10, query_pre_attn_scalar=10, sliding_window=9,
+                                   attn_logit_softcapping=2.5, final_logit_softcapping=4.0), [],
+                    None),
+    "gguf_gemma3": ("Gemma3", dict(head_dim=10, query_pre_attn_scalar=10, sliding_window=9,
+                                   num_hidden_layers=7, rope_parameters=dict(
+                                       full_attention=dict(rope_type="linear", rope_theta=50000.0,
+                                                           factor=8.0),
+                                       sliding_attention=dict(rope_type="default",
+                                                              rope_theta=100.0))), [], None),
     # transformers takes the length of the moment; up to max_position_embeddings it changes nothing.
     "llama_dynamic": ("Llama", dict(rope_parameters=dict(rope_type="dynamic", rope_theta=1000.0,
                                                          factor=3.0), max_position_embeddings=80),

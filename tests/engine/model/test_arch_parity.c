@@ -8,13 +8,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "tests/engine/model/model_helper.h"
+#include "tests/engine/model/arch_fixture.h"
 #include "base/alloc.h"
-#include "base/buf.h"
-
-#include <math.h>
-
-#define GOLDENS "tests/golden/arch/"
 
 /* Each has a file NAME.json there, made by tests/golden/make_arch_goldens.py. */
 static const char *const names[] = {
@@ -42,169 +37,9 @@ static const char *const names[] = {
     "deepseek_v3",
     "deepseek_v3_halves",
 };
-enum { NUM_NAMES = sizeof names / sizeof names[0], MAX_VOCAB = 96, NUM_GREEDY = 32 };
-
-/* --- the checkpoint -------------------------------------------------------------------------- */
-
-/* random_integers of tests/fixtures/make_tiny.py: SplitMix64 from a hash (FNV-1a) of the name. */
-static uint64_t seed_of(const char *name, uint64_t seed)
-{
-    uint64_t state = 0xcbf29ce484222325u ^ seed;
-    for (; *name; name++)
-        state = (state ^ (unsigned char)*name) * 0x100000001b3u;
-    return state;
-}
-
-static int32_t next_integer(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (int32_t)((z ^ (z >> 31)) >> 40) - (1 << 23);
-}
-
-static size_t element_count(const json_t *shape)
-{
-    const json_t *size;
-    size_t i, count = 1;
-    json_array_foreach((json_t *)shape, i, size) count *= (size_t)json_integer_value(size);
-    return count;
-}
-
-static void append_values(struct buf *out, const char *name, const json_t *spec)
-{
-    size_t count = element_count(json_array_get(spec, 0));
-    double offset = json_number_value(json_array_get(spec, 1));
-    int exponent = (int)json_integer_value(json_array_get(spec, 2));
-    uint64_t state = seed_of(name, 1);
-    for (size_t i = 0; i < count; i++) {
-        float value = (float)(offset + ldexp(next_integer(&state), exponent - 23));
-        buf_append(out, (const char *)&value, sizeof value);
-    }
-}
-
-static void write_file(const char *dir, const char *name, const void *data, size_t size)
-{
-    char path[96];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    fclose(file);
-}
-
-static void write_weights(const char *dir, json_t *tensors)
-{
-    struct buf data, file;
-    json_t *header = json_object(), *spec;
-    const char *name;
-    buf_init(&data, 1 << 26);
-    buf_init(&file, 1 << 26);
-    json_object_foreach(tensors, name, spec)
-    {
-        size_t begin = data.len;
-        append_values(&data, name, spec);
-        json_object_set_new(header, name,
-                            json_pack("{s:s, s:O, s:[I, I]}", "dtype", "F32", "shape",
-                                      json_array_get(spec, 0), "data_offsets", (json_int_t)begin,
-                                      (json_int_t)data.len));
-    }
-    char *text = json_dumps(header, JSON_COMPACT);
-    uint64_t len = strlen(text);
-    buf_append(&file, (const char *)&len, sizeof len);
-    buf_append(&file, text, len);
-    buf_append(&file, buf_str(&data), data.len);
-    write_file(dir, "model.safetensors", buf_str(&file), file.len);
-    free(text);
-    json_decref(header);
-    buf_free(&data);
-    buf_free(&file);
-}
-
-static void write_config(const char *dir, const json_t *config)
-{
-    char *text = json_dumps(config, 0);
-    write_file(dir, "config.json", text, strlen(text));
-    free(text);
-}
-
-struct fixture {
-    json_t *golden;
-    char dir[64];
-};
-
-static void fixture_open(struct fixture *f, const char *name)
-{
-    char path[96];
-    snprintf(path, sizeof path, GOLDENS "%s.json", name);
-    f->golden = load_json(path);
-    strcpy(f->dir, "/tmp/inferd-arch-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    write_weights(f->dir, json_object_get(f->golden, "tensors"));
-    write_config(f->dir, json_array_get(json_object_get(f->golden, "configs"), 0));
-}
-
-static void fixture_close(struct fixture *f)
-{
-    remove_dir(f->dir);
-    json_decref(f->golden);
-}
-
-static void fixture_rig(const struct fixture *f, struct rig *r, const char *isa,
-                        const json_t *prompt)
-{
-    int32_t served = (int32_t)json_integer_value(json_object_get(prompt, "served_len"));
-    struct rig_options o = { f->dir, "auto", "auto", isa, NULL, served };
-    rig_open_options(r, &o);
-}
+enum { NUM_NAMES = sizeof names / sizeof names[0] };
 
 /* --- parity ---------------------------------------------------------------------------------- */
-
-/* Over all positions, in parts of the range of each row's logits. */
-struct error {
-    double max, rms;
-};
-
-static struct error logits_error(const struct tensor *logits, const json_t *expected)
-{
-    struct error all = { 0, 0 };
-    assert_int_equal((int32_t)json_array_size(expected), logits->rows);
-    for (int32_t t = 0; t < logits->rows; t++) {
-        const json_t *row = json_array_get(expected, (size_t)t);
-        double low = INFINITY, high = -INFINITY, max = 0, squares = 0;
-        assert_int_equal((int32_t)json_array_size(row), logits->cols);
-        for (int32_t i = 0; i < logits->cols; i++) {
-            double value = json_number_value(json_array_get(row, (size_t)i));
-            double got = (double)logits_row(logits, t)[i];
-            assert_false(isnan(got));
-            low = fmin(low, value);
-            high = fmax(high, value);
-            max = fmax(max, fabs(got - value));
-            squares += (got - value) * (got - value);
-        }
-        assert_true(high > low);
-        all.max = fmax(all.max, max / (high - low));
-        all.rms += squares / ((high - low) * (high - low));
-    }
-    all.rms = sqrt(all.rms / ((double)logits->rows * logits->cols));
-    return all;
-}
-
-static double prompt_error(const struct fixture *f, const json_t *prompt, const char *isa)
-{
-    struct rig r;
-    int32_t ids[RIG_MAX_LEN], expected[NUM_GREEDY], got[NUM_GREEDY];
-    int32_t n = json_ints(json_object_get(prompt, "ids"), ids, RIG_MAX_LEN);
-    assert_int_equal(json_ints(json_object_get(prompt, "greedy_ids"), expected, NUM_GREEDY),
-                     NUM_GREEDY);
-    fixture_rig(f, &r, isa, prompt);
-    const struct tensor *logits = rig_step(&r, &(struct rig_span){ 0, ids, n }, 1);
-    double error = logits_error(logits, json_object_get(prompt, "logits")).max;
-    rig_greedy(&r, 0, logits_row(logits, n - 1), got, NUM_GREEDY);
-    assert_memory_equal(got, expected, sizeof got);
-    rig_close(&r);
-    return error;
-}
 
 /* Every spelling of the configuration, on the plain kernels and on the best ones. */
 static void test_parity(void **state)
@@ -221,8 +56,8 @@ static void test_parity(void **state)
             write_config(f.dir, config);
             json_array_foreach(json_object_get(f.golden, "prompts"), p, prompt)
             {
-                worst = fmax(worst, prompt_error(&f, prompt, "scalar"));
-                worst = fmax(worst, prompt_error(&f, prompt, "auto"));
+                worst = fmax(worst, prompt_error(f.dir, prompt, "scalar"));
+                worst = fmax(worst, prompt_error(f.dir, prompt, "auto"));
             }
             assert_int_equal(p, 2);
         }
