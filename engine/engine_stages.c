@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "engine/gguf_text.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -49,38 +50,30 @@ static void model_down(void *context)
 
 /* --- tokenizer and chat template --- */
 
-static bool tokenizer_up(void *context, struct status *st)
+/* From the files of a directory. */
+static bool load_text(struct engine *e, const char *dir, struct status *st)
 {
-    struct engine *e = context;
     const struct config *c = e->config;
-    const char *dir = e->tokenizer_path ? e->tokenizer_path : e->model_path;
-    if (e->is_sketch) { /* a plan of what is still on the hub, where the tokenizer is too */
-        e->tokenizer = tokenizer_none();
-        return true;
-    }
     if (!tokenizer_load(dir, &e->tokenizer, st)) {
         if (strcmp(c->load_format, "dummy") != 0 || c->tokenizer)
             return false;
         log_warning("no tokenizer (%s): only prompts of token ids can be served", st->message);
         status_clear(st);
         e->tokenizer = tokenizer_none();
-    } else if (tokenizer_vocab_size(e->tokenizer) > e->model->desc.vocab_size) {
-        status_set(st, STATUS_INVALID,
-                   "%s: the tokenizer has %d ids, the model's vocab_size is %d; they do not belong "
-                   "together",
-                   dir, tokenizer_vocab_size(e->tokenizer), e->model->desc.vocab_size);
-        tokenizer_free(e->tokenizer);
-        e->tokenizer = NULL;
-        return false;
     }
-    if (!chat_template_load(dir, c->chat_template, &e->chat_template, st)) {
-        tokenizer_free(e->tokenizer);
-        e->tokenizer = NULL;
-        return false;
-    }
-    e->info.tokenizer = e->tokenizer;
-    e->info.chat_template = e->chat_template;
-    return true;
+    return chat_template_load(dir, c->chat_template, &e->chat_template, st);
+}
+
+/* From the model's own keys, which also say what ends an answer. */
+static bool load_gguf_text(struct engine *e, struct status *st)
+{
+    struct token_list ends = { 0 };
+    bool ok = gguf_text_load(e->model->gguf, e->config->chat_template, &e->tokenizer,
+                             &e->chat_template, &ends, st);
+    for (size_t i = 0; ok && i < ends.len; i++)
+        ok = model_add_eos(e->model, ends.ids[i], st);
+    token_list_free(&ends);
+    return ok;
 }
 
 static void tokenizer_down(void *context)
@@ -90,6 +83,30 @@ static void tokenizer_down(void *context)
     e->chat_template = NULL;
     tokenizer_free(e->tokenizer);
     e->tokenizer = NULL;
+}
+
+static bool tokenizer_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const char *dir = e->tokenizer_path ? e->tokenizer_path : e->model_path;
+    if (e->is_sketch) { /* a plan of what is still on the hub, where the tokenizer is too */
+        e->tokenizer = tokenizer_none();
+        return true;
+    }
+    bool ok =
+        e->model->gguf && !e->tokenizer_path ? load_gguf_text(e, st) : load_text(e, dir, st);
+    if (ok && tokenizer_vocab_size(e->tokenizer) > e->model->desc.vocab_size)
+        ok = status_set(st, STATUS_INVALID,
+                        "%s: the tokenizer has %d ids, the model's vocab_size is %d; they do not "
+                        "belong together",
+                        dir, tokenizer_vocab_size(e->tokenizer), e->model->desc.vocab_size);
+    if (!ok) {
+        tokenizer_down(e);
+        return false;
+    }
+    e->info.tokenizer = e->tokenizer;
+    e->info.chat_template = e->chat_template;
+    return true;
 }
 
 /* --- devices --- */

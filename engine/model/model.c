@@ -169,6 +169,8 @@ bool model_open(const struct model_options *options, struct model **out, struct 
               read_generation_config(m, st) && open_checkpoint(m, options->load_format, st);
     if (ok && !hf.has_dtype)
         dtype_from_tensors(m);
+    m->generation_defaults.eos_token_ids = m->desc.eos_token_ids;
+    m->generation_defaults.num_eos_token_ids = m->desc.num_eos_token_ids;
     model_set_max_len(m, model_max_len(&m->desc));
     if (!ok || !choose_format(m, options->dtype, st)) {
         model_close(m);
@@ -189,6 +191,22 @@ void model_close(struct model *m)
         checkpoint_close(m->checkpoint);
     free(m->path);
     free(m);
+}
+
+bool model_add_eos(struct model *m, int32_t id, struct status *st)
+{
+    struct decoder_desc *desc = &m->desc;
+    for (int32_t i = 0; i < desc->num_eos_token_ids; i++)
+        if (desc->eos_token_ids[i] == id)
+            return true;
+    if (id < 0 || id >= desc->vocab_size || desc->num_eos_token_ids == MAX_EOS_IDS)
+        return status_set(
+            st, STATUS_INVALID,
+            "token %d cannot end an answer: ids go up to %d, and there can be %d ends", id,
+            desc->vocab_size - 1, MAX_EOS_IDS);
+    desc->eos_token_ids[desc->num_eos_token_ids++] = id;
+    m->generation_defaults.num_eos_token_ids = desc->num_eos_token_ids;
+    return true;
 }
 
 int64_t model_num_parameters(const struct model *m)

@@ -22,7 +22,7 @@ struct model {
     char *path;
     const struct model_arch *arch;
     struct decoder_desc desc;
-    const struct quant_format *weight_format;   /* of the linears, after --dtype */
+    const struct quant_format *weight_format; /* of the linears, after --dtype */
     bool keep_formats; /* plain tensors too stay as they are stored: a GGUF without --dtype */
     struct sampling_params generation_defaults; /* generation_config.json over the built-in ones */
     int32_t generation_max_new_tokens;          /* server-wide cap it names; 0: none */
@@ -33,6 +33,9 @@ struct model {
 
 bool model_open(const struct model_options *options, struct model **out, struct status *st);
 void model_close(struct model *m);
+
+/* One more id that ends an answer; one that is known already changes nothing. */
+bool model_add_eos(struct model *m, int32_t id, struct status *st);
 
 /* Number of parameters, counted from the description; a tied head counts once. */
 int64_t model_num_parameters(const struct model *m);
