@@ -3,6 +3,8 @@
 
 #include "base/alloc.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/linear_ggml.h"
+#include "kernels/quant/ggml_formats.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -45,23 +47,31 @@ static void convert_bf16_as_f32(void *dst, const float *src, int32_t count)
 #define BF16(NAME, ISA, RUN)                                                                       \
     {                                                                                              \
         NAME, ISA, DTYPE_BF16, LINEAR_INPUT_BF16_AS_F32, convert_bf16_as_f32, RUN,                 \
-            linear_pack_pairs, linear_unpack_row_pairs, NULL                                       \
+            linear_pack_pairs, linear_unpack_row_pairs, NULL, NULL                                 \
     }
 #define F32(NAME, ISA, RUN)                                                                        \
     {                                                                                              \
         NAME, ISA, DTYPE_F32, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_f32,                 \
-            linear_unpack_row_f32, NULL                                                            \
+            linear_unpack_row_f32, NULL, NULL                                                      \
     }
 #define F16(NAME, ISA, RUN)                                                                        \
     {                                                                                              \
         NAME, ISA, DTYPE_F16, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_f16,                 \
-            linear_unpack_row_f16, NULL                                                            \
+            linear_unpack_row_f16, NULL, NULL                                                      \
     }
 /* Any format, and the last choice: they stand before all others made for formats. */
 #define DEQUANT(NAME, ISA, RUN)                                                                    \
     {                                                                                              \
         NAME, ISA, DTYPE_F32, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_rows,                \
-            linear_unpack_row_rows, linear_panel_bytes_rows                                        \
+            linear_unpack_row_rows, linear_panel_bytes_rows, NULL                                  \
+    }
+
+/* One format, by whole numbers. */
+#define GGML(FORMAT, ISA_NAME, ISA)                                                                \
+    {                                                                                              \
+#FORMAT "_" #ISA_NAME, ISA, DTYPE_F32, LINEAR_INPUT_Q8, linear_convert_q8_##ISA_NAME,      \
+            linear_run_##FORMAT##_##ISA_NAME, linear_ggml_pack, linear_ggml_unpack_row,            \
+            linear_ggml_panel_bytes, &quant_format_##FORMAT                                        \
     }
 
 const struct linear_kernel linear_kernels[] = {
@@ -80,7 +90,18 @@ const struct linear_kernel linear_kernels[] = {
     DEQUANT("dequant_avx512", CPU_ISA_AVX512, linear_run_dequant_avx512),
     { "bf16_avx512bf16", CPU_ISA_AVX512_BF16, DTYPE_BF16, LINEAR_INPUT_BF16,
       linear_convert_bf16_avx512bf16, linear_run_bf16_avx512bf16, linear_pack_pairs,
-      linear_unpack_row_pairs, NULL },
+      linear_unpack_row_pairs, NULL, NULL },
+    GGML(q4_0, avx2, CPU_ISA_AVX2),
+    GGML(q4_1, avx2, CPU_ISA_AVX2),
+    GGML(q5_0, avx2, CPU_ISA_AVX2),
+    GGML(q5_1, avx2, CPU_ISA_AVX2),
+    GGML(q8_0, avx2, CPU_ISA_AVX2),
+    GGML(q4_k, avx2, CPU_ISA_AVX2),
+    GGML(q5_k, avx2, CPU_ISA_AVX2),
+    GGML(q6_k, avx2, CPU_ISA_AVX2),
+    GGML(iq4_nl, avx2, CPU_ISA_AVX2),
+    GGML(iq4_xs, avx2, CPU_ISA_AVX2),
+    GGML(mxfp4, avx2, CPU_ISA_AVX2),
 #endif
     { .name = NULL },
 };
@@ -91,6 +112,8 @@ const struct linear_kernel linear_kernels[] = {
 static size_t panel_bytes(const struct linear_kernel *k, const struct linear *l)
 {
     bool plain = quant_format_is_plain(l->format);
+    if (k->format && k->format != l->format)
+        return 0;
     if (k->panel_bytes)
         return plain ? 0 : k->panel_bytes(l);
     return plain && k->weights == l->format->dtype ? linear_panel_bytes(k->weights, l->in_features)

@@ -7,6 +7,8 @@
  *   float32, float16:  [panel][in_features][32]
  *   bfloat16:          [panel][ceil(in_features / 2)][32][2], the operand pairs of vdpbf16ps;
  *                      a missing last element is zero
+ *   ggml's formats:    groups of eight rows, their blocks side by side (linear_ggml.h), where there
+ *                      is a kernel for them
  *   any other format:  [panel][32] rows as the format stores them, for the kernels that dequantize
  *                      (linear_dequant.c)
  *
@@ -25,9 +27,15 @@ enum {
     LINEAR_DEQUANT_BYTES = 2 * LINEAR_PANEL * QUANT_MAX_BLOCK * (int)sizeof(float)
 };
 
-/* The form in which a kernel wants x. For bfloat16 weights x is rounded to bfloat16 by every
- * kernel; those without a bfloat16 product get the rounded values as float32. */
-enum linear_input { LINEAR_INPUT_F32, LINEAR_INPUT_BF16_AS_F32, LINEAR_INPUT_BF16 };
+/* The form in which a kernel wants x, in the place of a row of float32. For bfloat16 weights x is
+ * rounded to bfloat16 by every kernel; those without a bfloat16 product get the rounded values as
+ * float32. */
+enum linear_input {
+    LINEAR_INPUT_F32,
+    LINEAR_INPUT_BF16_AS_F32,
+    LINEAR_INPUT_BF16,
+    LINEAR_INPUT_Q8 /* struct linear_q8 of linear_ggml.h */
+};
 
 /* Some rows of x times some neighbouring panels: what one task computes. */
 struct linear_block {
@@ -61,6 +69,7 @@ struct linear_kernel {
     /* Bytes of a panel, or 0 when the kernel is not made for such weights. NULL: plain weights of
      * dtype `weights`, packed as above. */
     size_t (*panel_bytes)(const struct linear *l);
+    const struct quant_format *format; /* the only one it is for; NULL: as panel_bytes says */
 };
 
 /* linear.c, for ops that run products of their own. */
@@ -116,6 +125,19 @@ void linear_run_f32_avx512(const struct linear_block *b);
 void linear_run_f16_avx512(const struct linear_block *b);
 void linear_run_bf16_avx512bf16(const struct linear_block *b);
 void linear_convert_bf16_avx512bf16(void *dst, const float *src, int32_t count);
+/* x86/linear_ggml_avx2.c */
+void linear_convert_q8_avx2(void *dst, const float *src, int32_t count);
+void linear_run_q4_0_avx2(const struct linear_block *b);
+void linear_run_q4_1_avx2(const struct linear_block *b);
+void linear_run_q5_0_avx2(const struct linear_block *b);
+void linear_run_q5_1_avx2(const struct linear_block *b);
+void linear_run_q8_0_avx2(const struct linear_block *b);
+void linear_run_q4_k_avx2(const struct linear_block *b);
+void linear_run_q5_k_avx2(const struct linear_block *b);
+void linear_run_q6_k_avx2(const struct linear_block *b);
+void linear_run_iq4_nl_avx2(const struct linear_block *b);
+void linear_run_iq4_xs_avx2(const struct linear_block *b);
+void linear_run_mxfp4_avx2(const struct linear_block *b);
 #endif
 
 #endif
