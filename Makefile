@@ -1,5 +1,6 @@
 # inferd - one Makefile for everything. Two targets matter to a user:
-#   make serve   install what is missing, build, start the daemon (MODEL=..., ARGS=...)
+#   make serve   install what is missing, build, start the daemon (MODEL=..., ARGS=...; without
+#                MODEL a small one is fetched)
 #   make test    the same set-up, then every test
 # Sources are found by wildcard; output goes to $(BUILD), never beside the sources.
 
@@ -103,16 +104,14 @@ $(BUILD)/obj/%.cc.o: %.cc
 	$(call run,CXX )$(CXX) $(CXXFLAGS) -c -o $@ $<
 
 # --- the two targets of a user ---------------------------------------------------------------------
+# Without MODEL: SmolLM2-135M-Instruct, from wherever it can be had (default_model.sh).
+MODEL ?=
 serve:
-	@if [ -z "$(MODEL)" ]; then \
-	    echo 'make serve needs MODEL=DIR, the directory of a model in Hugging Face layout'; \
-	    echo '(config.json, *.safetensors, tokenizer.model), for example:'; \
-	    echo '    make serve MODEL=~/models/my-llama ARGS="--port 8000"'; \
-	    exit 2; \
-	fi
-	@$(SETUP) build
+	@$(SETUP) build $(if $(MODEL),,python)
 	@$(MAKE) --no-print-directory -j$(JOBS) all
-	@exec $(BUILD)/inferd serve "$(MODEL)" $(ARGS)
+	@model="$(MODEL)"; \
+	[ -n "$$model" ] || model=$$(./default_model.sh $(BUILD)/inferd $(BUILD)) || exit 1; \
+	exec $(BUILD)/inferd serve "$$model" $(ARGS)
 
 test:
 	@$(SETUP) build test
@@ -177,7 +176,7 @@ lint: layering
 	@$(SETUP) lint
 	@$(MAKE) --no-print-directory venv
 	@$(VENV)/bin/clang-format --dry-run -Werror $(OWN)
-	@shellcheck setup.sh .ci/run $(shell git ls-files 'tests/*.sh')
+	@shellcheck setup.sh default_model.sh .ci/run $(shell git ls-files 'tests/*.sh')
 	@JOBS=$(JOBS) tests/lint.sh $(filter-out tests/%,$(OWN))
 format: venv
 	$(VENV)/bin/clang-format -i $(OWN)

@@ -25,7 +25,7 @@ packages() {
     lint) echo cppcheck clang-tidy shellcheck ;;
     fuzz) echo clang ;;
     *)
-        echo "setup.sh: unknown group '$1', it must be build, runtime, test, lint or fuzz" >&2
+        echo "setup.sh: unknown group '$1', it must be build, runtime, test, python, lint or fuzz" >&2
         exit 2
         ;;
     esac
@@ -112,6 +112,9 @@ groups=("$@")
 [ ${#groups[@]} -gt 0 ] || groups=(build)
 wanted=()
 for group in "${groups[@]}"; do
+    if [ "$group" = python ] && python_works; then
+        continue
+    fi
     list=$(packages "$group")
     read -ra names <<<"$list"
     wanted+=("${names[@]}")

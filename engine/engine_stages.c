@@ -93,8 +93,7 @@ static bool tokenizer_up(void *context, struct status *st)
         e->tokenizer = tokenizer_none();
         return true;
     }
-    bool ok =
-        e->model->gguf && !e->tokenizer_path ? load_gguf_text(e, st) : load_text(e, dir, st);
+    bool ok = e->model->gguf && !e->tokenizer_path ? load_gguf_text(e, st) : load_text(e, dir, st);
     if (ok && tokenizer_vocab_size(e->tokenizer) > e->model->desc.vocab_size)
         ok = status_set(st, STATUS_INVALID,
                         "%s: the tokenizer has %d ids, the model's vocab_size is %d; they do not "

@@ -91,11 +91,3 @@ def without(command, tmp_path):
 def test_unknown_group():
     result = setup(dict(os.environ), "nonsense")
     assert result.returncode == 2 and "'nonsense'" in result.stderr
-
-
-def test_make_serve_without_model_says_so():
-    result = subprocess.run(
-        ["make", "serve", "MODEL=", "SETUP=false"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode != 0
-    assert "MODEL=DIR" in result.stdout
