@@ -19,12 +19,14 @@ enum {
     LINEAR_Q8_BLOCK = 32
 };
 
-/* 32 elements of x. Its size is no more than theirs as float32, whose place it takes. */
+/* 32 elements of x, rounded as ggml's own Q8_0 and Q8_1 are (scale and sum to float16), so that
+ * answers are those of llama.cpp. Its size is no more than theirs as float32, whose place it takes.
+ */
 struct linear_q8 {
-    float scale;                   /* NaN where an element is not finite */
-    float sums[2];                 /* of the elements' rounded values, each half */
+    float scale;        /* the greatest element over 127; NaN where one is not finite */
+    float half_sums[2]; /* of the codes of each half, times the scale */
+    float sum;          /* of all codes times the greatest over 127; for formats with a minimum */
     int8_t codes[LINEAR_Q8_BLOCK]; /* -127 to 127 */
-    float unused;                  /* 16-byte multiples */
 };
 
 /* Where the parts of a format's block lie, in the file and for a group of eight rows. All rows of

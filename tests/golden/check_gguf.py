@@ -2,14 +2,17 @@
 """Compares what the daemon makes of a GGUF file with llama.cpp on the same file.
 
     pip install llama-cpp-python numpy
-    make && python3 tests/golden/check_gguf.py MODEL.gguf [--text FILE] [--threads N]
+    make && python3 tests/golden/check_gguf.py MODEL.gguf [--text FILE] [--threads N] [--write]
 
 Ten chat prompts: the prompt's text and its ids must be the same, and so must the first 16 tokens of the
 greedy answer; where one differs, it must be a near tie, the two best logits of llama.cpp less than
 0.05 apart. Then the perplexity of a fixed text, in windows of 1024 tokens, each predicted from those
-before it in its window: within 0.5 %. Exits with 1 where something is off.
+before it in its window: within 0.5 %. Exits with 1 where something is off. With --write, what llama.cpp
+gave goes to tests/golden/smollm2_gguf.json, for tests/e2e/test_smollm2.py.
 """
 import argparse
+import hashlib
+import json
 import math
 import pathlib
 import sys
@@ -55,6 +58,19 @@ class Reference:
         self.llm.reset()
         self.llm.eval(ids)
         return self.llm.scores[:len(ids)].astype(np.float64)
+
+
+    def greedy(self, ids, count):
+        """Ids, and for each the second best and how far behind it is."""
+        self.llm.reset()
+        out, pending = [], ids
+        for _ in range(count):
+            self.llm.eval(pending)
+            row = self.llm.scores[self.llm.n_tokens - 1]
+            second, best = np.argsort(row)[-2:]
+            out.append([int(best), int(second), round(float(row[best] - row[second]), 4)])
+            pending = [int(best)]
+        return out
 
 
 def greedy(server, ids, count):
@@ -120,18 +136,36 @@ def check_perplexity(server, reference, text):
     return abs(ours / theirs - 1) <= PERPLEXITY_BOUND
 
 
+def write_golden(path, reference, text):
+    prompts = []
+    for prompt in PROMPTS:
+        ids = reference.tokenize(reference.prompt([{"role": "user", "content": prompt}]))
+        prompts.append({"content": prompt, "ids": ids, "greedy": reference.greedy(ids, NUM_EQUAL)})
+    window = reference.tokenize(text)[:WINDOW]
+    golden = {"command": "python3 tests/golden/check_gguf.py MODEL.gguf --write",
+              "llama_cpp": llama_cpp.__version__, "sha256": hashlib.sha256(
+                  pathlib.Path(path).read_bytes()).hexdigest(),
+              "prompts": prompts, "window": len(window), "nll": reference_nll(reference, window)}
+    target = ROOT / "tests" / "golden" / "smollm2_gguf.json"
+    target.write_text(json.dumps(golden, separators=(",", ":")).replace("},{", "},\n{") + "\n")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("model")
     p.add_argument("--text", default=str(ROOT / "tests" / "golden" / "text.txt"))
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--write", action="store_true")
     args = p.parse_args()
     server = Server(args.model, "--num-threads", str(args.threads), "--max-model-len", "2048",
                     "--kv-cache-memory-bytes", "256M")
     reference = Reference(args.model, args.threads)
     answers = check_answers(server, reference)
-    perplexity = check_perplexity(server, reference, pathlib.Path(args.text).read_text())
+    text = pathlib.Path(args.text).read_text()
+    perplexity = check_perplexity(server, reference, text)
     server.stop()
+    if args.write:
+        write_golden(args.model, reference, text)
     print("as llama.cpp" if answers and perplexity else "NOT as llama.cpp")
     return 0 if answers and perplexity else 1
 

@@ -131,6 +131,11 @@ static void free_weights(struct device *d, struct weights *w)
 /* --- the reference -----------------------------------------------------------------------------
  */
 
+static float as_half(float value)
+{
+    return f16_to_f32(f16_from_f32(value));
+}
+
 /* What the kernels see of x: codes of each 32 elements times their scale. */
 static void round_x(double *out, const float *x, int32_t count)
 {
@@ -140,8 +145,31 @@ static void round_x(double *out, const float *x, int32_t count)
             most = fmaxf(most, fabsf(x[i]));
         float inverse = most > 0 ? 127 / most : 0;
         for (int32_t i = at; i < at + Q8_BLOCK; i++)
-            out[i] = (double)nearbyintf(x[i] * inverse) * (double)(most / 127);
+            out[i] = (double)nearbyintf(x[i] * inverse) * (double)as_half(most / 127);
     }
+}
+
+/* What Q4_1 and Q5_1 add because the sum of a block is rounded, too: their minima times that. */
+static double rounded_sums(const struct weights *w, int32_t row, const float *x)
+{
+    const struct quant_format *f = w->linear.format;
+    double result = 0;
+    if (f != &quant_format_q4_1 && f != &quant_format_q5_1)
+        return 0;
+    const unsigned char *at =
+        w->rows + (size_t)row * quant_row_bytes(f, w->linear.in_features) + sizeof(uint16_t);
+    for (int32_t k = 0; k < w->linear.in_features; k += Q8_BLOCK, at += f->block_bytes) {
+        uint16_t min;
+        float most = 0, codes = 0;
+        memcpy(&min, at, sizeof min);
+        for (int32_t i = k; i < k + Q8_BLOCK; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        for (int32_t i = k; i < k + Q8_BLOCK; i++)
+            codes += nearbyintf(x[i] * (127 / most));
+        result += (double)f16_to_f32(min) * ((double)as_half(most / 127 * codes) -
+                                             (double)as_half(most / 127) * (double)codes);
+    }
+    return result;
 }
 
 /* Only rows that a whole-number kernel is made for. */
@@ -169,6 +197,7 @@ static void check_product(struct device *d, const struct weights *w, const float
                 sum += product;
                 size += fabs(product);
             }
+            sum += is_rounding(w) ? rounded_sums(w, j, x + (size_t)r * (size_t)k) : 0;
             double got = (double)out[(size_t)r * (size_t)n + (size_t)j];
             /* Formats with an offset sum codes and offset apart, which are larger than the weight.
              */

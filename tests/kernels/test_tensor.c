@@ -228,7 +228,8 @@ static void test_formats(void **state)
         f->dequantize(f, out, stored, 0, 3);
         assert_memory_equal(in, out, sizeof in);
     }
-    assert_null(quant_format_find("q4_0"));
+    assert_non_null(quant_format_find("q4_0"));
+    assert_null(quant_format_find("q4_7"));
     assert_null(quant_format_find(NULL));
     assert_null(quant_format_of_dtype(DTYPE_I32));
 }

@@ -36,6 +36,13 @@ INLINE int32_t sum_of(__m128i v)
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
+/* Rounded to float16, unless it is too large for one. */
+INLINE float as_half(float value)
+{
+    float half = _cvtsh_ss(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+    return half - half == 0 ? half : value;
+}
+
 /* Below it a block counts as zero: 127 over it would not be finite. */
 #define SMALLEST 1e-30f
 
@@ -58,9 +65,12 @@ static void convert_block(struct linear_q8 *dst, const float *src)
     __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]),
                                        _mm256_packs_epi32(whole[2], whole[3]));
     bytes = _mm256_permutevar8x32_epi32(bytes, order);
-    dst->scale = finite ? most / 127 : __builtin_nanf("");
-    dst->sums[0] = dst->scale * (float)sum_of(_mm256_castsi256_si128(bytes));
-    dst->sums[1] = dst->scale * (float)sum_of(_mm256_extracti128_si256(bytes, 1));
+    int32_t first = sum_of(_mm256_castsi256_si128(bytes));
+    int32_t second = sum_of(_mm256_extracti128_si256(bytes, 1));
+    dst->scale = finite ? as_half(most / 127) : __builtin_nanf("");
+    dst->half_sums[0] = dst->scale * (float)first;
+    dst->half_sums[1] = dst->scale * (float)second;
+    dst->sum = finite ? as_half(most / 127 * (float)(first + second)) : dst->scale;
     _mm256_storeu_si256((__m256i *)(void *)dst->codes, bytes);
 }
 
@@ -175,8 +185,9 @@ INLINE void add_linear_codes(const unsigned char *at, const struct linear_q8 *co
     __m256 min = min_at ? halves(at + min_at) : _mm256_mul_ps(scale, _mm256_set1_ps(-middle));
     unpack_codes(codes, at + codes_at, high_at ? at + high_at : NULL);
     for (int r = 0; r < rows; r++) {
+        float sum = min_at ? x[r]->sum : x[r]->half_sums[0] + x[r]->half_sums[1];
         acc[r] = add_scaled(acc[r], dot_unsigned(codes, x[r], high_at != 0), scale, x[r]);
-        acc[r] = _mm256_fmadd_ps(min, _mm256_set1_ps(x[r]->sums[0] + x[r]->sums[1]), acc[r]);
+        acc[r] = _mm256_fmadd_ps(min, _mm256_set1_ps(sum), acc[r]);
     }
 }
 
@@ -291,7 +302,8 @@ INLINE void add_k_sub(const unsigned char *at, const struct linear_q8 *const *x,
     for (int r = 0; r < rows; r++) {
         const struct linear_q8 *block = x[r] + sub;
         acc[r] = add_scaled(acc[r], dot_unsigned(codes, block, five_bits), scale, block);
-        acc[r] = _mm256_fnmadd_ps(min, _mm256_set1_ps(block->sums[0] + block->sums[1]), acc[r]);
+        acc[r] = _mm256_fnmadd_ps(min, _mm256_set1_ps(block->half_sums[0] + block->half_sums[1]),
+                                  acc[r]);
     }
 }
 
@@ -350,7 +362,7 @@ INLINE void add_q6_group(const unsigned char *at, const struct linear_q8 *const 
                                      _mm256_maddubs_epi16(codes[3], word(block, first + 3)));
         __m256i sum = _mm256_add_epi32(pairs_to_32(a), pairs_to_32(b));
         acc[r] = add_scaled(acc[r], sum, scale, block);
-        acc[r] = _mm256_fnmadd_ps(middle, _mm256_set1_ps(block->sums[group % 2]), acc[r]);
+        acc[r] = _mm256_fnmadd_ps(middle, _mm256_set1_ps(block->half_sums[group % 2]), acc[r]);
     }
 }
 

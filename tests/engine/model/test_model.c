@@ -63,6 +63,8 @@ static void test_dummy(void **state)
     assert_string_equal(m->path, dir);
     struct sampling_params defaults;
     sampling_params_defaults(&defaults);
+    defaults.num_eos_token_ids = m->desc.num_eos_token_ids;
+    defaults.eos_token_ids = m->desc.eos_token_ids;
     assert_memory_equal(&m->generation_defaults, &defaults, sizeof defaults);
     assert_int_equal(m->generation_max_new_tokens, 0);
     /* The embedding once; per layer q, k, v, o, gate, up, down and two norms; one norm. */
@@ -97,10 +99,11 @@ static void test_refused(void **state)
     config_dir(dir, "{}");
     char file[96];
     snprintf(file, sizeof file, "%s/config.json", dir);
-    expect_refused(file, "auto", "auto", "is not a directory");
+    expect_refused(file, "auto", "auto", "is neither a directory nor a GGUF file");
     expect_refused(dir, "auto", "auto", "neither model.safetensors nor");
     expect_refused(dir, "safetensors", "auto", "neither model.safetensors nor");
-    expect_refused(dir, "gguf", "auto", "load format 'gguf'");
+    expect_refused(dir, "gguf", "auto", "there is no .gguf file in it");
+    expect_refused(dir, "pickle", "auto", "load format 'pickle'");
     expect_refused(dir, "dummy", "int8", "dtype 'int8'");
     expect_refused(dir, "dummy", "int32", "dtype 'int32'");
     write_text(dir, "generation_config.json", "{\"top_p\":7}");
@@ -124,6 +127,7 @@ static void test_refused(void **state)
 static void test_generation_defaults(void **state)
 {
     char dir[64];
+    struct status st;
     (void)state;
     config_dir(dir, "{}");
     write_text(dir, "generation_config.json",
@@ -134,6 +138,11 @@ static void test_generation_defaults(void **state)
     assert_int_equal(m->generation_max_new_tokens, 50);
     assert_int_equal(m->desc.num_eos_token_ids, 2);
     assert_int_equal(m->desc.eos_token_ids[1], 7);
+    assert_int_equal(m->generation_defaults.num_eos_token_ids, 2);
+    assert_ptr_equal(m->generation_defaults.eos_token_ids, m->desc.eos_token_ids);
+    assert_true(model_add_eos(m, 7, &st) && model_add_eos(m, 9, &st));
+    assert_int_equal(m->generation_defaults.num_eos_token_ids, 3);
+    assert_false(model_add_eos(m, m->desc.vocab_size, &st));
     model_close(m);
     remove_dir(dir);
 }
