@@ -13,6 +13,8 @@ struct kv_scales {
     float k, v;
 };
 
+/* Whether the tensor of that name is such a scale, of one of num_layers layers. */
+bool kv_scales_name(const char *tensor, int32_t num_layers);
 /* 1 and 1 where the checkpoint has none, or is NULL; where it has only K's, V's is the same. False
  * where one is not a single positive float. */
 bool kv_scales_find(const struct checkpoint *c, int32_t layer, struct kv_scales *out,

@@ -1,6 +1,7 @@
 /* tensor_map.c - rules times layers, looked up one by one; then what is left over. */
 #include "engine/model/tensor_map.h"
 #include "base/alloc.h"
+#include "engine/model/kv_scales.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -316,7 +317,7 @@ static bool is_ignored(const struct mapping *m, const char *name)
                 return true;
         }
     }
-    return false;
+    return kv_scales_name(name, m->desc->num_hidden_layers);
 }
 
 static bool check_leftovers(const struct mapping *m, struct status *st)

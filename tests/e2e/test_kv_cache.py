@@ -3,11 +3,14 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
-from conftest import BIN, Server, generated
+from conftest import BIN, ROOT, Server, generated
 from test_determinism import key, make_requests, run_all, summary
+
+MAKE_TINY = ROOT / "tests" / "fixtures" / "make_tiny.py"
 
 # 6 layers, 4 of them with a window of 24: three groups of two layers. A sequence of 512 tokens takes
 # 32 blocks of 16 in the full group and, with 16 tokens in a step, at most 4 in each of the others.
@@ -176,9 +179,9 @@ def test_same_bits_with_8_bits(sliding, start_server, dtype):
     assert cut.metric("vllm:prefix_cache_hits_total") > 0
 
 
-def prompt_logprobs(model, dtype):
+def prompt_logprobs(model, dtype, prompt=TEXT):
     server = Server(model, "--kv-cache-dtype", dtype, "--kv-cache-memory-bytes", "16M")
-    body = {"prompt": TEXT, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
     rows = server.post("/v1/completions", body)[1]["choices"][0]["prompt_logprobs"][1:]
     assert server.stop() == 0
     return [next(iter(row.values()))["logprob"] for row in rows]
@@ -195,3 +198,19 @@ def test_error_of_dtypes(shared_models, dtype, bound):
     assert 0 < mean < bound
     # Perplexity within 1.5 %.
     assert abs(sum(rough) - sum(exact)) / len(exact) < 0.015
+
+
+def test_scales_of_the_checkpoint(tiny_model, tmp_path):
+    """Of use to an fp8 cache only; so large a scale leaves few values, and its error shows."""
+    subprocess.run([sys.executable, str(MAKE_TINY), str(tmp_path / "scaled"), "--kv-scale", "1000"],
+                   check=True)
+    prompt = [7 + i * i % 300 for i in range(60)]
+    plain, scaled = (
+        {dtype: prompt_logprobs(model, dtype, prompt) for dtype in ("float32", "fp8")}
+        for model in (tiny_model, tmp_path / "scaled"))
+    assert scaled["float32"] == plain["float32"]
+
+    def error(rough):
+        return sum(abs(a - b) for a, b in zip(rough, plain["float32"])) / len(rough)
+
+    assert 0 < 4 * error(plain["fp8"]) < error(scaled["fp8"])

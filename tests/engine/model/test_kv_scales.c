@@ -63,6 +63,28 @@ static void test_names(void **state)
     checkpoint_close(c);
 }
 
+static void test_what_is_a_name(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "model.layers.0.self_attn.k_scale",
+                                         "model.layers.11.self_attn.attn.v_scale",
+                                         "model.layers.3.self_attn.v_proj.v_scale",
+                                         "model.layers.3.self_attn.kv_scale" };
+    static const char *const others[] = { "model.layers.12.self_attn.k_scale",
+                                          "model.layers.99999999999.self_attn.k_scale",
+                                          "model.layers..self_attn.k_scale",
+                                          "model.layers.1x.self_attn.k_scale",
+                                          "model.layers.1.self_attn.k_proj.v_scale",
+                                          "model.layers.1.self_attn.k_scale2",
+                                          "model.layers.1.mlp.k_scale",
+                                          "x.model.layers.1.self_attn.k_scale",
+                                          "" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        assert_true(kv_scales_name(names[i], 12));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_false(kv_scales_name(others[i], 12));
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -91,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_what_is_a_name),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -150,6 +150,13 @@ static void test_tied_and_ignored(void **state)
     c = small_checkpoint(false);
     add(c, "model.layers.1.self_attn.rotary_emb.inv_freq", 2, 0);
     expect_mapped(c, "{" SMALL "}", 20);
+    /* The KV cache's scales are nobody's weights, but belong to a layer. */
+    c = small_checkpoint(false);
+    add(c, "model.layers.1.self_attn.k_scale", 1, 0);
+    expect_mapped(c, "{" SMALL "}", 20);
+    c = small_checkpoint(false);
+    add(c, "model.layers.2.self_attn.k_scale", 1, 0);
+    expect_refused(c, "{" SMALL "}", "model.layers.2.self_attn.k_scale");
 }
 
 static void test_missing(void **state)
