@@ -224,21 +224,6 @@ static bool find_arch(const json_t *config, struct decoder_desc *desc,
     return false;
 }
 
-static bool refuse_quantization(const json_t *config, struct status *st)
-{
-    static const char *const keys[] = { "quantization_config", "compression_config" };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const json_t *quant = present(config, keys[i]);
-        const json_t *method = json_object_get(quant, "quant_method");
-        if (quant)
-            return status_set(st, STATUS_UNSUPPORTED,
-                              "config.json: %s: the weights are quantized with method %s, which is "
-                              "not supported; use a checkpoint with float weights",
-                              keys[i], json_show(method).text);
-    }
-    return true;
-}
-
 /* torch_dtype until transformers 4, dtype since. */
 static bool read_dtype(const json_t *config, struct decoder_desc *desc, bool *has_dtype,
                        struct status *st)
@@ -487,7 +472,7 @@ bool hf_config_read(const json_t *config, struct decoder_desc *desc, struct hf_c
     memset(desc, 0, sizeof *desc);
     desc->use_sliding_window = true; /* unless a row says otherwise */
     *out = (struct hf_config){ 0 };
-    return find_arch(config, desc, &out->arch, st) && refuse_quantization(config, st) &&
+    return find_arch(config, desc, &out->arch, st) &&
            hf_config_apply(out->arch, config, desc, st) && derive_heads(desc, st) &&
            derive_layers(desc, config, st) && derive_moe(desc, config, st) &&
            rope_desc_read(config, desc, st) && read_dtype(config, desc, &out->has_dtype, st) &&

@@ -93,7 +93,7 @@ static bool read_config(struct model *m, struct hf_config *hf, struct status *st
                              : json_file_read(m->path, "config.json", LIMIT_MODEL_CONFIG_BYTES, st);
     if (!config)
         return false;
-    bool ok = hf_config_read(config, &m->desc, hf, st);
+    bool ok = hf_config_read(config, &m->desc, hf, st) && quant_config_read(config, &m->quant, st);
     json_decref(config);
     m->arch = hf->arch;
     if (!m->gguf)
@@ -131,7 +131,7 @@ static bool open_checkpoint(struct model *m, const char *load_format, struct sta
         m->checkpoint = m->gguf->checkpoint;
     else if (!safetensors_open(m->path, &m->checkpoint, st))
         return false;
-    return tensor_map_make(m->arch, &m->desc, m->checkpoint, &m->tensors, st);
+    return tensor_map_make(m->arch, &m->desc, m->checkpoint, m->quant, &m->tensors, st);
 }
 
 /* A config.json that names no dtype leaves it to the tensors; the embedding speaks for all. Where
@@ -185,6 +185,7 @@ void model_close(struct model *m)
     if (!m)
         return;
     tensor_map_free(&m->tensors);
+    quant_config_free(m->quant);
     if (m->gguf)
         gguf_close(m->gguf); /* its checkpoint too */
     else

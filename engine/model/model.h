@@ -22,7 +22,8 @@ struct model {
     char *path;
     const struct model_arch *arch;
     struct decoder_desc desc;
-    const struct quant_format *weight_format; /* of the linears, after --dtype */
+    const struct quant_format *weight_format; /* of linears that are not quantized; see --dtype */
+    struct quant_config *quant;               /* of config.json; NULL: none */
     bool keep_formats; /* plain tensors too stay as they are stored: a GGUF without --dtype */
     struct sampling_params generation_defaults; /* generation_config.json over the built-in ones */
     int32_t generation_max_new_tokens;          /* server-wide cap it names; 0: none */

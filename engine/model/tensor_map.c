@@ -1,6 +1,7 @@
 /* tensor_map.c - rules times layers, looked up one by one; then what is left over. */
 #include "engine/model/tensor_map.h"
 #include "base/alloc.h"
+#include "config/limits.h"
 #include "engine/model/kv_scales.h"
 
 #include <assert.h>
@@ -13,7 +14,8 @@ struct mapping {
     const struct model_arch *arch;
     const struct decoder_desc *desc;
     const struct checkpoint *checkpoint;
-    bool *used; /* per tensor of the checkpoint */
+    struct quant_config *quant; /* or NULL */
+    bool *used;                 /* per tensor of the checkpoint */
     struct tensor_map *map;
     size_t capacity;
 };
@@ -214,6 +216,80 @@ static int32_t expected_shape(const struct tensor_rule *rule, const struct weigh
     return n;
 }
 
+static void add_entries(struct mapping *m, const struct tensor_rule *rule,
+                        const struct weight_shape *shape, struct tensor_map_entry *whole)
+{
+    whole->slot = rule->slot;
+    whole->partition = rule->partition;
+    whole->stack_size = rule->stacked ? shape->num_experts : 1;
+    whole->stack_index = rule->stacked ? whole->expert : 0;
+    whole->src_row_begin = shape->stack_row_begin;
+    whole->src_row_step = 1;
+    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
+        add_part(m, rule, shape, i, whole);
+}
+
+/* --- quantized linears ------------------------------------------------------------------------ */
+
+/* The tensors of a source whose scheme and name are set; false when one is missing. */
+static bool find_quantized(struct mapping *m, struct quant_source *s, const char *separator,
+                           struct status *st)
+{
+    const struct quant_layout *layout = s->scheme->layout;
+    char name[LIMIT_TENSOR_NAME_BYTES + 1];
+    for (int i = 0; i < QUANT_MAX_TENSORS && layout->tensors[i].suffix; i++) {
+        snprintf(name, sizeof name, "%s%s%s", s->name, separator, layout->tensors[i].suffix + 1);
+        s->tensors[i] = find_tensor(m, name);
+        if (!s->tensors[i] && !layout->tensors[i].optional)
+            return status_set(st, STATUS_INVALID,
+                              "tensor '%s' is missing; quantization_config of config.json says %s",
+                              name, m->quant->method);
+    }
+    return true;
+}
+
+/* Whether the checkpoint has the linear quantized; *mapped then tells whether all was right. */
+static bool map_quantized(struct mapping *m, const struct tensor_rule *rule,
+                          const struct weight_shape *shape, const struct place *place, bool *mapped,
+                          struct status *st)
+{
+    char module[LIMIT_TENSOR_NAME_BYTES], first[LIMIT_TENSOR_NAME_BYTES + 1];
+    const char *separator = rule->bare ? "_" : ".";
+    *mapped = false;
+    if (!expand_name(rule->name, place, "", module, sizeof module))
+        return false;
+    const struct quant_scheme *scheme = quant_config_scheme(m->quant, module);
+    if (!scheme)
+        return false;
+    snprintf(first, sizeof first, "%s%s%s", module, separator,
+             scheme->layout->tensors[0].suffix + 1);
+    const struct checkpoint_tensor *t = find_tensor(m, first);
+    if (!t || t->type->is_float)
+        return false;
+    struct quant_source *s = arena_alloc(&m->map->sources, sizeof *s);
+    *s = (struct quant_source){ .scheme = scheme,
+                                .name = arena_strdup(&m->map->sources, module),
+                                .cols = shape->cols,
+                                .stack_size = rule->stacked ? shape->num_experts : 1 };
+    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
+        s->rows += shape->part_rows[i];
+    if ((rule->stacked || rule->transposed) && !scheme->layout->stacked) {
+        status_set(st, STATUS_UNSUPPORTED, "%s: '%s' cannot be quantized with %s here", t->file,
+                   module, scheme->layout->name);
+        return true;
+    }
+    if (!find_quantized(m, s, separator, st) || !quant_source_check(s, &m->quant->formats, st))
+        return true;
+    struct tensor_map_entry whole = {
+        .tensor = t, .quant = s, .layer = place->layer, .expert = place->expert, .cols = shape->cols
+    };
+    add_entries(m, rule, shape, &whole);
+    *mapped = true;
+    return true;
+}
+
+/* --- rules ------------------------------------------------------------------------------------ */
+
 /* The weight or the bias of one rule in one layer, for one expert. */
 static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
                        const struct weight_shape *shape, const struct place *place, bool is_bias,
@@ -221,6 +297,10 @@ static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
 {
     char name[256];
     int64_t dims[3];
+    bool mapped;
+    if (m->quant && !is_bias && !shape->is_vector &&
+        map_quantized(m, rule, shape, place, &mapped, st))
+        return mapped;
     if (!expand_name(rule->name, place, suffix(rule, is_bias), name, sizeof name))
         return status_set(st, STATUS_INTERNAL, "the name of rule %s is too long", rule->name);
     const struct checkpoint_tensor *t = find_tensor(m, name);
@@ -233,20 +313,13 @@ static bool map_tensor(struct mapping *m, const struct tensor_rule *rule,
         !check_type(t, shape->is_vector || is_bias || rule->transposed, st))
         return false;
     struct tensor_map_entry whole = { .tensor = t,
-                                      .slot = rule->slot,
-                                      .partition = rule->partition,
                                       .is_bias = is_bias,
                                       .layer = place->layer,
                                       .expert = place->expert,
                                       .cols = is_bias && !shape->is_vector ? 1 : shape->cols,
-                                      .stack_size = rule->stacked ? shape->num_experts : 1,
-                                      .stack_index = rule->stacked ? place->expert : 0,
-                                      .src_row_begin = shape->stack_row_begin,
-                                      .src_row_step = 1,
                                       .transposed =
                                           rule->transposed && !shape->is_vector && !is_bias };
-    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
-        add_part(m, rule, shape, i, &whole);
+    add_entries(m, rule, shape, &whole);
     return true;
 }
 
@@ -320,11 +393,23 @@ static bool is_ignored(const struct mapping *m, const char *name)
     return kv_scales_name(name, m->desc->num_hidden_layers);
 }
 
+/* AutoGPTQ writes a bias for every linear; where the model has none they are zeros. */
+static bool is_zero_bias(const struct mapping *m, const struct checkpoint_tensor *t)
+{
+    size_t len = strlen(t->name);
+    bool bias = m->quant && strcmp(m->quant->method, "gptq") == 0 && len > 5 &&
+                strcmp(t->name + len - 5, ".bias") == 0 && t->num_dims == 1 && t->type->is_float;
+    for (size_t i = 0; bias && i < t->size_bytes; i++)
+        bias = t->data[i] == 0;
+    return bias;
+}
+
 static bool check_leftovers(const struct mapping *m, struct status *st)
 {
     for (size_t i = 0; i < m->checkpoint->num_tensors; i++) {
         const struct checkpoint_tensor *t = &m->checkpoint->tensors[i];
-        if (!m->used[i] && !is_ignored(m, t->name))
+        if (!m->used[i] && !is_ignored(m, t->name) && !is_zero_bias(m, t) &&
+            !quant_config_ignores(m->quant, t->name))
             return status_set(st, STATUS_INVALID,
                               "%s: tensor '%s' is no part of a %s with this config.json", t->file,
                               t->name, m->desc->architecture);
@@ -374,14 +459,18 @@ const struct tensor_map_entry *tensor_map_find(const struct tensor_map *map, enu
 const struct quant_format *tensor_map_entry_format(const struct tensor_map_entry *e)
 {
     const struct checkpoint_type *type = e->tensor->type;
+    if (e->quant)
+        return e->quant->format;
     return type->is_float ? quant_format_of_dtype(type->dtype) : type->format;
 }
 
 bool tensor_map_make(const struct model_arch *arch, const struct decoder_desc *desc,
-                     const struct checkpoint *c, struct tensor_map *out, struct status *st)
+                     const struct checkpoint *c, struct quant_config *quant, struct tensor_map *out,
+                     struct status *st)
 {
-    struct mapping m = { .arch = arch, .desc = desc, .checkpoint = c, .map = out };
+    struct mapping m = { .arch = arch, .desc = desc, .checkpoint = c, .quant = quant, .map = out };
     *out = (struct tensor_map){ 0 };
+    arena_init(&out->sources);
     m.used = xcalloc(c->num_tensors + 1, sizeof *m.used);
     bool ok = map_all(&m, st) && check_leftovers(&m, st);
     free(m.used);
@@ -395,5 +484,6 @@ bool tensor_map_make(const struct model_arch *arch, const struct decoder_desc *d
 void tensor_map_free(struct tensor_map *map)
 {
     free(map->entries);
+    arena_free(&map->sources);
     *map = (struct tensor_map){ 0 };
 }

@@ -8,10 +8,12 @@
 
 #include "engine/model/arch.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/quant_config.h"
 
 /* One tensor has several entries where its rows go to places apart. */
 struct tensor_map_entry {
     const struct checkpoint_tensor *tensor;
+    const struct quant_source *quant; /* the rows are to be read from several tensors; or NULL */
     enum weight_slot slot;
     enum partition partition;
     bool is_bias;
@@ -30,10 +32,13 @@ struct tensor_map_entry {
 struct tensor_map {
     struct tensor_map_entry *entries;
     size_t count;
+    struct arena sources; /* of the entries that are quantized */
 };
 
+/* `quant` is NULL where weights are not quantized; formats of its linears are added to it. */
 bool tensor_map_make(const struct model_arch *arch, const struct decoder_desc *desc,
-                     const struct checkpoint *c, struct tensor_map *out, struct status *st);
+                     const struct checkpoint *c, struct quant_config *quant, struct tensor_map *out,
+                     struct status *st);
 /* The entry with the first rows of that part of a weight, or NULL. */
 const struct tensor_map_entry *tensor_map_find(const struct tensor_map *map, enum weight_slot slot,
                                                int32_t layer, int32_t expert, int32_t part);

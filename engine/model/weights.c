@@ -128,6 +128,16 @@ static const struct quant_format *held_format(const struct model *m, enum weight
     return stored && keep ? stored : m->weight_format;
 }
 
+/* Where the columns of the entry's rows are in an order of their own, it is one of the link's too.
+ */
+static const struct quant_source *ordered_source(const struct model *m,
+                                                 const struct linear_place *at, int32_t part)
+{
+    const struct tensor_map_entry *e =
+        tensor_map_find(&m->tensors, at->slot, at->layer, at->expert, part);
+    return e && e->quant && e->quant->has_order ? e->quant : NULL;
+}
+
 /* Experts are addressed as one block: where not all of them are stored alike, all are held in the
  * dtype of the model. */
 static const struct quant_format *expert_format(const struct model *m, enum weight_slot slot,
@@ -166,11 +176,18 @@ static bool lay_out_linear(const struct model *m, struct device *d, struct layou
     struct linear *l = weights_linear(w, at->slot, at->layer, at->expert);
     const float *bias = shape->has_bias ? place(a, (size_t)shape->rows * sizeof *bias) : NULL;
     int32_t row = 0;
+    bool was_ordered = false;
     w->decode_bytes += shape->has_bias ? (size_t)shape->rows * sizeof *bias : 0;
     for (int32_t part = 0; part < shape->num_parts; part++) {
         const struct quant_format *format =
             at->format ? at->format : held_format(m, at->slot, at->layer, at->expert, part);
-        if (part == 0 || format != l->format) {
+        bool ordered = ordered_source(m, at, part) != NULL;
+        if (part > 0 && at->format && ordered != was_ordered)
+            return status_set(st, STATUS_UNSUPPORTED,
+                              "layer %d: experts with desc_act for some of their parts only",
+                              at->layer);
+        /* Two orders may be the same; only experts need to know, and find out when they load. */
+        if (part == 0 || format != l->format || ((ordered || was_ordered) && !at->format)) {
             if (part > 0 && !lay_out_link(d, a, w, l, st))
                 return false;
             if (part > 0)
@@ -180,7 +197,10 @@ static bool lay_out_linear(const struct model *m, struct device *d, struct layou
                                   .needs_rows =
                                       at->slot == W_EMBEDDING || at->slot == W_POSITION_EMBEDDING,
                                   .bias = bias ? bias + row : NULL };
+            if (ordered)
+                l->input_order = place(a, (size_t)shape->cols * sizeof *l->input_order);
         }
+        was_ordered = ordered;
         l->out_features += shape->part_rows[part];
         row += shape->part_rows[part];
     }
@@ -406,6 +426,60 @@ static bool upload_rope(const struct rope_desc *desc, struct device *d, const st
     return ok;
 }
 
+/* --- the order of columns --------------------------------------------------------------------- */
+
+/* Checks what only the values of a quantized linear can tell. */
+static bool check_sources(const struct model *m, struct status *st)
+{
+    for (size_t i = 0; i < m->tensors.count; i++) {
+        const struct quant_source *s = m->tensors.entries[i].quant;
+        bool seen = i > 0 && s == m->tensors.entries[i - 1].quant;
+        if (s && !seen && s->scheme->layout->check_values &&
+            !s->scheme->layout->check_values(s, st))
+            return false;
+    }
+    return true;
+}
+
+/* For each link with an order of its own; the parts of one link must have the same. */
+static bool upload_order(const struct model *m, struct device *d, struct weights *w,
+                         const struct tensor_map_entry *e, struct status *st)
+{
+    int32_t row = e->row_begin;
+    const struct linear *l = weights_linear(w, e->slot, e->layer, e->expert);
+    const struct tensor_map_entry *first =
+        tensor_map_find(&m->tensors, e->slot, e->layer, e->expert, 0);
+    for (; row >= l->out_features; l = l->next)
+        row -= l->out_features;
+    size_t bytes = (size_t)e->cols * sizeof(int32_t);
+    int32_t *order = xmalloc(bytes), *other = xmalloc(bytes);
+    bool ok = quant_source_order(e->quant, order, st);
+    if (ok && row > 0) {
+        ok = !first->quant || (quant_source_order(first->quant, other, st) &&
+                               (memcmp(order, other, bytes) == 0 ||
+                                status_set(st, STATUS_UNSUPPORTED,
+                                           "%s: its columns are in another order than those of %s",
+                                           e->quant->name, first->quant->name)));
+    } else if (ok) {
+        d->backend->copy(d, (void *)(uintptr_t)l->input_order, order, bytes, COPY_TO_DEVICE);
+        ok = d->backend->sync(d, st);
+    }
+    free(order);
+    free(other);
+    return ok;
+}
+
+static bool upload_orders(const struct model *m, struct device *d, struct weights *w,
+                          struct status *st)
+{
+    for (size_t i = 0; i < m->tensors.count; i++) {
+        const struct tensor_map_entry *e = &m->tensors.entries[i];
+        if (e->quant && e->quant->has_order && !upload_order(m, d, w, e, st))
+            return false;
+    }
+    return true;
+}
+
 /* --- load ------------------------------------------------------------------------------------ */
 
 bool weights_load(const struct model *m, struct device *d, struct comm *c,
@@ -428,7 +502,8 @@ bool weights_load(const struct model *m, struct device *d, struct comm *c,
     struct weights_progress report = { progress, progress_arg };
     bool ok = lay_out(m, d, &placing, w, st);
     assert(!ok || placing.used_bytes == planned);
-    ok = ok && upload_rope(&m->desc.rope, d, &w->rope, st) &&
+    ok = ok && check_sources(m, st) && upload_orders(m, d, w, st) &&
+         upload_rope(&m->desc.rope, d, &w->rope, st) &&
          upload_rope(&m->desc.sliding_rope, d, &w->sliding_rope, st) &&
          (m->checkpoint ? load_vectors(m, d, w, st) : dummy_vectors(m, d, w, st));
     if (ok)

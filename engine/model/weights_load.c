@@ -28,6 +28,9 @@ struct piece {
     size_t row_stride;    /* bytes from one row to the next */
     size_t column_stride; /* bytes from one element of a row to the next; 0: side by side */
     const struct quant_format *format; /* of src */
+    const struct quant_source
+        *quant;                    /* reads the rows; src only tells where in the files they are */
+    int32_t src_row, src_row_step; /* for it */
     enum weight_slot slot;
     int32_t layer, expert, row_begin, num_rows;
 };
@@ -108,7 +111,7 @@ void weights_read_vector(float *dst, const struct tensor_map_entry *e)
 
 static bool is_contiguous(const struct piece *piece)
 {
-    return !piece->column_stride &&
+    return !piece->quant && !piece->column_stride &&
            piece->row_stride == quant_row_bytes(piece->format, piece->linear->in_features);
 }
 
@@ -116,6 +119,11 @@ static bool is_contiguous(const struct piece *piece)
 static void gather(unsigned char *dst, const struct piece *piece)
 {
     size_t rows = (size_t)piece->num_rows, cols = (size_t)piece->linear->in_features;
+    if (piece->quant) {
+        piece->quant->scheme->layout->read_rows(piece->quant, dst, piece->src_row, piece->num_rows,
+                                                piece->src_row_step);
+        return;
+    }
     if (!piece->column_stride) {
         size_t row_bytes = quant_row_bytes(piece->format, piece->linear->in_features);
         for (size_t r = 0; r < rows; r++)
@@ -193,7 +201,8 @@ static void add_pieces(struct packing *p, const struct piece *piece)
         part.row_begin += at;
         part.num_rows = piece->num_rows - at < rows ? piece->num_rows - at : rows;
         part.src_bytes = (size_t)part.num_rows * row_bytes;
-        if (piece->src)
+        part.src_row += at * piece->src_row_step;
+        if (piece->src && !piece->quant)
             part.src = piece->src + (size_t)at * piece->row_stride;
         if (p->num_pieces == p->capacity) {
             p->capacity = p->capacity ? 2 * p->capacity : 256;
@@ -222,6 +231,7 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
         size_t row_bytes = e->transposed ? size : quant_row_bytes(format, e->cols);
         int64_t all_rows = e->tensor->shape[e->tensor->num_dims - 1]; /* where it is transposed */
         struct piece piece = { .linear = l,
+                               .quant = e->quant,
                                .src = entry_data(e) + (size_t)e->src_row_begin * row_bytes,
                                .row_stride = row_bytes * (size_t)e->src_row_step,
                                .column_stride = e->transposed ? (size_t)all_rows * size : 0,
@@ -232,6 +242,11 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
                                .num_rows = e->rows };
         if (!l)
             continue;
+        if (e->quant) {
+            piece.src = e->tensor->data;
+            piece.src_row = e->stack_index * e->quant->rows + e->src_row_begin;
+            piece.src_row_step = e->src_row_step;
+        }
         for (; piece.row_begin >= piece.linear->out_features; piece.linear = piece.linear->next)
             piece.row_begin -= piece.linear->out_features;
         add_pieces(p, &piece);

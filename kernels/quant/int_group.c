@@ -25,6 +25,24 @@ size_t int_group_head_bytes(const struct quant_format *f)
     return scale;
 }
 
+size_t int_group_code_offset(const struct quant_format *f, int64_t at)
+{
+    if (one_group(f))
+        return (size_t)f->header_bytes + (size_t)(at * f->bits / 8);
+    return (size_t)(at / f->block_elements * f->block_bytes) + int_group_head_bytes(f) +
+           (size_t)(at % f->block_elements * f->bits / 8);
+}
+
+int64_t int_group_count(const struct quant_format *f, int64_t count)
+{
+    return one_group(f) ? 1 : (count + f->block_elements - 1) / f->block_elements;
+}
+
+void *int_group_head_at(const struct quant_format *f, void *row, int64_t group)
+{
+    return (char *)row + (one_group(f) ? 0 : group * f->block_bytes);
+}
+
 static float read_float(const void *at, enum dtype dtype)
 {
     uint32_t aligned = 0;

@@ -23,6 +23,12 @@ struct int_group_head {
 struct int_group_head int_group_head(const struct quant_format *f, const void *at);
 size_t int_group_head_bytes(const struct quant_format *f);
 
+/* How far from a row's beginning the byte with the code of element `at` lies. */
+size_t int_group_code_offset(const struct quant_format *f, int64_t at);
+/* How many groups a row of `count` elements has, and where the numbers of one begin. */
+int64_t int_group_count(const struct quant_format *f, int64_t count);
+void *int_group_head_at(const struct quant_format *f, void *row, int64_t group);
+
 /* Writes such numbers; what the format has no place for is left out. */
 void int_group_set_head(const struct quant_format *f, void *at, const void *scale, int32_t zero,
                         const void *min);

@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_message(&st);
         } else {
             check_tensors(g.checkpoint, data, size);
-            if (tensor_map_make(hf.arch, &desc, g.checkpoint, &map, &st))
+            if (tensor_map_make(hf.arch, &desc, g.checkpoint, NULL, &map, &st))
                 tensor_map_free(&map);
             else
                 check_message(&st);

@@ -72,7 +72,7 @@ static bool map(struct checkpoint *c, const char *patch, struct tensor_map *out,
 {
     struct decoder_desc desc = desc_of(patch);
     assert_true(checkpoint_seal(c, st));
-    return tensor_map_make(model_arch_find("LlamaForCausalLM"), &desc, c, out, st);
+    return tensor_map_make(model_arch_find("LlamaForCausalLM"), &desc, c, NULL, out, st);
 }
 
 static void expect_mapped(struct checkpoint *c, const char *patch, size_t count)
@@ -234,11 +234,11 @@ static void test_extension(void **state)
     find(c, "model.layers.0.self_attn.o_proj.weight")->name = "model.layers.0.attn.out.weight";
     add(c, "extra.12.thing", 1, 1);
     assert_true(checkpoint_seal(c, &st));
-    assert_false(tensor_map_make(&child, &desc, c, &m, &st));
+    assert_false(tensor_map_make(&child, &desc, c, NULL, &m, &st));
     assert_non_null(strstr(st.message, "model.layers.1.attn.out.weight' is missing"));
     find(c, "model.layers.1.self_attn.o_proj.weight")->name = "model.layers.1.attn.out.weight";
     assert_true(checkpoint_seal(c, &st));
-    assert_true(tensor_map_make(&child, &desc, c, &m, &st));
+    assert_true(tensor_map_make(&child, &desc, c, NULL, &m, &st));
     assert_int_equal(m.count, 20);
     assert_int_equal(entry_of(&m, "model.layers.1.attn.out.weight")->slot, W_O);
     tensor_map_free(&m);
@@ -296,7 +296,7 @@ static void test_stacks(void **state)
     struct status st;
     (void)state;
     assert_true(checkpoint_seal(c, &st));
-    if (!tensor_map_make(arch, &desc, c, &m, &st))
+    if (!tensor_map_make(arch, &desc, c, NULL, &m, &st))
         fail_msg("%s", st.message);
     /* Gate and up of an expert, then their biases; the first entry is expert 0's. */
     const struct tensor_map_entry *e = entry_of(&m, "model.layers.1.mlp.experts.gate_up_proj") + 4;
@@ -320,7 +320,7 @@ static void test_stacks(void **state)
     assert_int_equal(e->stack_size, 1);
     tensor_map_free(&m);
     find(c, "model.layers.1.mlp.experts.down_proj")->shape[0] = 4;
-    assert_false(tensor_map_make(arch, &desc, c, &m, &st));
+    assert_false(tensor_map_make(arch, &desc, c, NULL, &m, &st));
     assert_non_null(strstr(st.message, "has shape [4, 12, 8], config.json asks for [3, 12, 8]"));
     checkpoint_close(c);
 }

@@ -256,7 +256,7 @@ static bool map(struct checkpoint *c, struct tensor_map *m, struct status *st)
 {
     struct decoder_desc desc = desc_from(v3, SMALL);
     assert_true(checkpoint_seal(c, st));
-    return tensor_map_make(model_arch_find("DeepseekV3ForCausalLM"), &desc, c, m, st);
+    return tensor_map_make(model_arch_find("DeepseekV3ForCausalLM"), &desc, c, NULL, m, st);
 }
 
 /* The n-th entry of a tensor that goes to `slot`. */

@@ -1,0 +1,261 @@
+/* test_quant_layout.c - every quantized layout of tests/golden/quant: its linears dequantize to
+ * what an independent reader makes of them, to the bit; and the model computes what its float32
+ * twin does.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/engine/model/model_helper.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+static const char *const cases[] = {
+    "awq_g32",           "gptq_4bit_g32_sym",
+    "gptq_4bit_row",     "gptq_4bit_g16_act_order",
+    "gptq_4bit_g32_v2",  "gptq_8bit_g32_act_order",
+    "ct_w4a16_g32",      "ct_w4a16_g32_asym",
+    "ct_w8a16_channel",  "ct_w8a8_int8",
+    "ct_w8a8_int8_asym", "ct_fp8_static",
+    "ct_fp8_dynamic",    "ct_fp8_block",
+    "fp8_block",         "fp8_tensor",
+    "bnb_nf4",           "bnb_nf4_double",
+};
+enum { NUM_CASES = sizeof cases / sizeof cases[0] };
+
+static uint64_t fnv1a(const void *data, size_t len)
+{
+    uint64_t state = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < len; i++)
+        state = (state ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
+    return state;
+}
+
+static void golden_path(char *out, size_t size, const char *name, const char *file)
+{
+    snprintf(out, size, "tests/golden/quant/%s%s%s", name, file ? "/" : "", file ? file : "");
+}
+
+/* The matrix, its columns in their own order; free it. `pieces` reads it row by row. */
+static float *dequantized(const struct quant_source *s, bool pieces)
+{
+    struct status st;
+    size_t row_bytes = quant_row_bytes(s->format, s->cols), cols = (size_t)s->cols;
+    unsigned char *rows = malloc((size_t)s->rows * row_bytes);
+    float *out = malloc((size_t)s->rows * cols * sizeof *out), *row = malloc(cols * sizeof *row);
+    int32_t *order = malloc(cols * sizeof *order);
+    if (s->scheme->layout->check_values && !s->scheme->layout->check_values(s, &st))
+        fail_msg("%s", st.message);
+    if (pieces) { /* even rows, then odd ones */
+        int32_t even = (s->rows + 1) / 2;
+        s->scheme->layout->read_rows(s, rows, 0, even, 2);
+        s->scheme->layout->read_rows(s, rows + (size_t)even * row_bytes, 1, s->rows - even, 2);
+    } else {
+        s->scheme->layout->read_rows(s, rows, 0, s->rows, 1);
+    }
+    for (int32_t c = 0; c < s->cols; c++)
+        order[c] = c;
+    if (s->has_order && !quant_source_order(s, order, &st))
+        fail_msg("%s", st.message);
+    for (int32_t r = 0; r < s->rows; r++) {
+        int32_t at = pieces ? r / 2 + (r % 2 ? (s->rows + 1) / 2 : 0) : r;
+        s->format->dequantize(s->format, row, rows + (size_t)at * row_bytes, 0, s->cols);
+        for (int32_t c = 0; c < s->cols; c++)
+            out[(size_t)r * cols + (size_t)order[c]] = row[c];
+    }
+    free(order);
+    free(row);
+    free(rows);
+    return out;
+}
+
+static void check_linear(const char *name, const struct quant_source *s, const json_t *expected)
+{
+    char hash[20];
+    size_t bytes = (size_t)s->rows * (size_t)s->cols * sizeof(float);
+    float *values = dequantized(s, false), *again = dequantized(s, true);
+    const json_t *first = json_object_get(expected, "first");
+    for (size_t i = 0; i < json_array_size(first); i++)
+        if ((double)values[i] != json_number_value(json_array_get(first, i)))
+            fail_msg("%s: %s[0][%zu] is %.9g, should be %.9g", name, s->name, i, (double)values[i],
+                     json_number_value(json_array_get(first, i)));
+    snprintf(hash, sizeof hash, "%016" PRIx64, fnv1a(values, bytes));
+    assert_string_equal(hash, json_string_value(json_object_get(expected, "fnv1a")));
+    assert_memory_equal(values, again, bytes);
+    free(values);
+    free(again);
+}
+
+static struct model *open_case(const char *name)
+{
+    char path[128];
+    struct status st;
+    struct model *m = NULL;
+    golden_path(path, sizeof path, name, NULL);
+    struct model_options options = { path, "auto", "float32" };
+    if (!model_open(&options, &m, &st))
+        fail_msg("%s: %s", name, st.message);
+    return m;
+}
+
+static void test_rows_are_the_references(void **state)
+{
+    (void)state;
+    for (int i = 0; i < NUM_CASES; i++) {
+        char path[128];
+        size_t found = 0;
+        struct model *m = open_case(cases[i]);
+        golden_path(path, sizeof path, cases[i], "expected.json");
+        json_t *expected = load_json(path);
+        for (size_t e = 0; e < m->tensors.count; e++) {
+            const struct quant_source *s = m->tensors.entries[e].quant;
+            const char *linear = s ? strstr(s->name, "layers.0.") : NULL;
+            if (!linear)
+                continue;
+            const json_t *one = json_object_get(expected, linear + strlen("layers.0."));
+            assert_non_null(one);
+            check_linear(cases[i], s, one);
+            found++;
+        }
+        assert_int_equal(found, json_object_size(expected));
+        json_decref(expected);
+        model_close(m);
+    }
+}
+
+/* --- the float32 twin --------------------------------------------------------------------------
+ */
+
+struct twin {
+    json_t *header;
+    FILE *data;
+    size_t offset;
+};
+
+static void twin_add(struct twin *t, const char *name, const float *values, int64_t rows,
+                     int64_t cols)
+{
+    size_t bytes = (size_t)(rows * cols) * sizeof *values;
+    json_t *shape = rows == 1 ? json_pack("[I]", (json_int_t)cols)
+                              : json_pack("[I,I]", (json_int_t)rows, (json_int_t)cols);
+    json_object_set_new(t->header, name,
+                        json_pack("{s:s,s:o,s:[I,I]}", "dtype", "F32", "shape", shape,
+                                  "data_offsets", (json_int_t)t->offset,
+                                  (json_int_t)(t->offset + bytes)));
+    assert_int_equal(fwrite(values, 1, bytes, t->data), bytes);
+    t->offset += bytes;
+}
+
+static void twin_add_plain(struct twin *t, const struct checkpoint_tensor *tensor)
+{
+    int64_t rows = tensor->num_dims == 2 ? tensor->shape[0] : 1;
+    int64_t cols = tensor->shape[tensor->num_dims - 1];
+    float *values = malloc((size_t)(rows * cols) * sizeof *values);
+    void *aligned = malloc(tensor->size_bytes);
+    memcpy(aligned, tensor->data, tensor->size_bytes);
+    dtype_convert(values, DTYPE_F32, aligned, tensor->type->dtype, (size_t)(rows * cols));
+    twin_add(t, tensor->name, values, rows, cols);
+    free(aligned);
+    free(values);
+}
+
+/* dir/model.safetensors and dir/config.json, without a trace of the quantization. */
+static void write_twin(const char *dir, const char *name)
+{
+    char path[160], text[160];
+    struct model *m = open_case(name);
+    struct twin t = { json_object(), tmpfile(), 0 };
+    for (size_t e = 0; e < m->tensors.count; e++) {
+        const struct tensor_map_entry *entry = &m->tensors.entries[e];
+        if (entry->quant) {
+            float *values = dequantized(entry->quant, false);
+            snprintf(text, sizeof text, "%s.weight", entry->quant->name);
+            twin_add(&t, text, values, entry->quant->rows, entry->quant->cols);
+            free(values);
+        } else {
+            twin_add_plain(&t, entry->tensor);
+        }
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    FILE *f = fopen(path, "wb");
+    char *header = json_dumps(t.header, 0), *data = malloc(t.offset);
+    uint64_t len = strlen(header);
+    rewind(t.data);
+    assert_int_equal(fread(data, 1, t.offset, t.data), t.offset);
+    fwrite(&len, 1, 8, f);
+    fwrite(header, 1, len, f);
+    fwrite(data, 1, t.offset, f);
+    fclose(f);
+    fclose(t.data);
+    free(header);
+    free(data);
+    json_decref(t.header);
+    golden_path(path, sizeof path, name, "config.json");
+    json_t *config = load_json(path);
+    json_object_del(config, "quantization_config");
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    assert_int_equal(json_dump_file(config, path, 0), 0);
+    json_decref(config);
+    model_close(m);
+}
+
+enum { PROMPT = 24 };
+
+static float *all_logits(const char *path, const char *isa, int32_t chunk)
+{
+    struct rig r;
+    int32_t ids[PROMPT];
+    for (int32_t i = 0; i < PROMPT; i++)
+        ids[i] = (i * 7 + 3) % 64;
+    rig_open(&r, path, "auto", "float32", isa);
+    int32_t vocab = r.model->desc.vocab_size;
+    float *out = malloc((size_t)(PROMPT * vocab) * sizeof *out);
+    for (int32_t at = 0; at < PROMPT; at += chunk) {
+        const struct tensor *logits = rig_step(&r, &(struct rig_span){ 0, ids + at, chunk }, 1);
+        for (int32_t i = 0; i < chunk; i++)
+            memcpy(out + (size_t)(at + i) * (size_t)vocab, logits_row(logits, i),
+                   (size_t)vocab * sizeof *out);
+    }
+    rig_close(&r);
+    return out;
+}
+
+/* Of logits of the order of ten. Kernels made for a format sum groups first; the others give the
+ * very same bits. */
+static void test_models_agree_with_their_twins(void **state)
+{
+    (void)state;
+    for (int i = 0; i < NUM_CASES; i++) {
+        char dir[64] = "/tmp/inferd-twin-XXXXXX", path[128];
+        assert_non_null(mkdtemp(dir));
+        write_twin(dir, cases[i]);
+        golden_path(path, sizeof path, cases[i], NULL);
+        float *twin = all_logits(dir, "auto", PROMPT), *whole = all_logits(path, "auto", PROMPT);
+        float *single = all_logits(path, "auto", 1);
+        double worst = 0, largest = 0;
+        for (int32_t k = 0; k < PROMPT * 64; k++) {
+            worst = fmax(worst, fabs((double)twin[k] - (double)whole[k]));
+            largest = fmax(largest, fabs((double)twin[k]));
+        }
+        print_message("%-24s logits up to %5.2f, off by %.2g\n", cases[i], largest, worst);
+        assert_true(largest > 1);
+        assert_true(worst <= 2e-5 * largest);
+        assert_memory_equal(whole, single, (size_t)(PROMPT * 64) * sizeof *whole);
+        free(twin);
+        free(whole);
+        free(single);
+        remove_dir(dir);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_are_the_references),
+        cmocka_unit_test(test_models_agree_with_their_twins),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
