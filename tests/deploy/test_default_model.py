@@ -30,7 +30,11 @@ def test_from_the_hub(tmp_path):
         tmp_path, f'[ "$*" = "pull HuggingFaceTB/SmolLM2-135M-Instruct" ] || exit 9\n'
                   f'echo progress\necho {tmp_path}/snapshot')
     assert (code, out) == (0, str(tmp_path / "snapshot"))
-    assert "from the hub" in err
+    assert "from the hub's cache" in err
+    code, out, err = default_model(
+        tmp_path, f'[ -z "$HF_HUB_OFFLINE" ] || exit 1\necho {tmp_path}/snapshot')
+    assert (code, out) == (0, str(tmp_path / "snapshot"))
+    assert "from the hub\n" in err
 
 
 def make_wheel(path):
