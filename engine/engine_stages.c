@@ -19,7 +19,7 @@ static bool model_up(void *context, struct status *st)
 {
     struct engine *e = context;
     const struct config *c = e->config;
-    struct model_options options = { e->model_path, c->load_format, c->dtype };
+    struct model_options options = { e->model_path, c->load_format, c->dtype, c->quantization };
     if (!model_open(&options, &e->model, st))
         return false;
     e->info.architecture = e->model->desc.architecture;

@@ -8,6 +8,8 @@
 #include "engine/model/hf_config.h"
 #include "engine/model/json_file.h"
 #include "engine/model/safetensors.h"
+#include "kernels/quant/fp8.h"
+#include "kernels/quant/int_group.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -126,7 +128,10 @@ static bool read_generation_config(struct model *m, struct status *st)
 static bool open_checkpoint(struct model *m, const char *load_format, struct status *st)
 {
     if (strcmp(load_format, "dummy") == 0)
-        return true;
+        return !m->quant ||
+               status_set(st, STATUS_UNSUPPORTED,
+                          "config.json: quantization_config: dummy weights are floats; take it "
+                          "out, and see --quantization");
     if (m->gguf)
         m->checkpoint = m->gguf->checkpoint;
     else if (!safetensors_open(m->path, &m->checkpoint, st))
@@ -160,6 +165,25 @@ static bool choose_format(struct model *m, const char *dtype_option, struct stat
                       dtype_name(dtype));
 }
 
+/* tests/bench/README.md has the perplexities that chose them. */
+static bool choose_load_quant(struct model *m, const char *name, struct status *st)
+{
+    struct quant_format f;
+    if (!name || strcmp(name, "none") == 0)
+        return true;
+    if (strcmp(name, "fp8") == 0)
+        f = fp8_format(32, DTYPE_F16);
+    else if (strcmp(name, "int8") == 0)
+        f = int_group_format(&(struct int_group_params){ 8, 128, QUANT_OFFSET_MIDDLE, DTYPE_F16 });
+    else if (strcmp(name, "int4") == 0)
+        f = int_group_format(&(struct int_group_params){ 4, 32, QUANT_OFFSET_MIN, DTYPE_F16 });
+    else
+        return status_set(st, STATUS_INVALID,
+                          "quantization '%.40s' is unknown; use none, fp8, int8 or int4", name);
+    m->load_quant = quant_format_intern(&m->formats, &f);
+    return true;
+}
+
 bool model_open(const struct model_options *options, struct model **out, struct status *st)
 {
     struct hf_config hf = { 0 };
@@ -172,7 +196,8 @@ bool model_open(const struct model_options *options, struct model **out, struct 
     m->generation_defaults.eos_token_ids = m->desc.eos_token_ids;
     m->generation_defaults.num_eos_token_ids = m->desc.num_eos_token_ids;
     model_set_max_len(m, model_max_len(&m->desc));
-    if (!ok || !choose_format(m, options->dtype, st)) {
+    if (!ok || !choose_format(m, options->dtype, st) ||
+        !choose_load_quant(m, options->quantization, st)) {
         model_close(m);
         return false;
     }
@@ -186,6 +211,7 @@ void model_close(struct model *m)
         return;
     tensor_map_free(&m->tensors);
     quant_config_free(m->quant);
+    quant_format_set_free(&m->formats);
     if (m->gguf)
         gguf_close(m->gguf); /* its checkpoint too */
     else

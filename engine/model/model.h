@@ -13,9 +13,10 @@
 #include "kernels/comm.h"
 
 struct model_options {
-    const char *path;        /* the model's directory, or a GGUF file (the first of a split) */
-    const char *load_format; /* "auto", "safetensors", "gguf", "dummy" */
-    const char *dtype;       /* "auto", "float32", ... */
+    const char *path;         /* the model's directory, or a GGUF file (the first of a split) */
+    const char *load_format;  /* "auto", "safetensors", "gguf", "dummy" */
+    const char *dtype;        /* "auto", "float32", ... */
+    const char *quantization; /* "none", "fp8", "int8", "int4"; NULL: none */
 };
 
 struct model {
@@ -25,6 +26,8 @@ struct model {
     const struct quant_format *weight_format; /* of linears that are not quantized; see --dtype */
     struct quant_config *quant;               /* of config.json; NULL: none */
     bool keep_formats; /* plain tensors too stay as they are stored: a GGUF without --dtype */
+    const struct quant_format *load_quant; /* of float linears in layers; NULL: weight_format */
+    struct quant_format_set formats;       /* the owner of load_quant */
     struct sampling_params generation_defaults; /* generation_config.json over the built-in ones */
     int32_t generation_max_new_tokens;          /* server-wide cap it names; 0: none */
     struct gguf *gguf;                          /* NULL unless that is what was opened */

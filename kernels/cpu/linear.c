@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/linear_ggml.h"
+#include "kernels/cpu/linear_words.h"
 #include "kernels/quant/ggml_formats.h"
 
 #include <assert.h>
@@ -73,21 +74,29 @@ static void convert_bf16_as_f32(void *dst, const float *src, int32_t count)
             linear_run_##FORMAT##_##ISA_NAME, linear_ggml_pack, linear_ggml_unpack_row,            \
             linear_ggml_panel_bytes, &quant_format_##FORMAT                                        \
     }
+#define WORDS(NAME, ISA, RUN)                                                                      \
+    {                                                                                              \
+        NAME, ISA, DTYPE_F32, LINEAR_INPUT_F32, convert_f32, RUN, linear_pack_words,               \
+            linear_unpack_row_words, linear_panel_bytes_words, NULL                                \
+    }
 
 const struct linear_kernel linear_kernels[] = {
     BF16("bf16_scalar", CPU_ISA_SCALAR, linear_run_bf16_scalar),
     F32("f32_scalar", CPU_ISA_SCALAR, linear_run_f32_scalar),
     F16("f16_scalar", CPU_ISA_SCALAR, linear_run_f16_scalar),
     DEQUANT("dequant_scalar", CPU_ISA_SCALAR, linear_run_dequant_scalar),
+    WORDS("words_scalar", CPU_ISA_SCALAR, linear_run_words_scalar),
 #if defined(__x86_64__)
     BF16("bf16_avx2", CPU_ISA_AVX2, linear_run_bf16_avx2),
     F32("f32_avx2", CPU_ISA_AVX2, linear_run_f32_avx2),
     F16("f16_avx2", CPU_ISA_AVX2, linear_run_f16_avx2),
     DEQUANT("dequant_avx2", CPU_ISA_AVX2, linear_run_dequant_avx2),
+    WORDS("words_avx2", CPU_ISA_AVX2, linear_run_words_avx2),
     BF16("bf16_avx512", CPU_ISA_AVX512, linear_run_bf16_avx512),
     F32("f32_avx512", CPU_ISA_AVX512, linear_run_f32_avx512),
     F16("f16_avx512", CPU_ISA_AVX512, linear_run_f16_avx512),
     DEQUANT("dequant_avx512", CPU_ISA_AVX512, linear_run_dequant_avx512),
+    WORDS("words_avx512", CPU_ISA_AVX512, linear_run_words_avx512),
     { "bf16_avx512bf16", CPU_ISA_AVX512_BF16, DTYPE_BF16, LINEAR_INPUT_BF16,
       linear_convert_bf16_avx512bf16, linear_run_bf16_avx512bf16, linear_pack_pairs,
       linear_unpack_row_pairs, NULL, NULL },

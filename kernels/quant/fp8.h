@@ -9,4 +9,7 @@
  * the whole row. */
 struct quant_format fp8_format(int32_t group_size, enum dtype scale_dtype);
 
+/* Whether it is a member of this family. */
+bool fp8_is(const struct quant_format *f);
+
 #endif

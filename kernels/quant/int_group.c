@@ -137,12 +137,19 @@ static void dequantize(const struct quant_format *f, float *dst, const void *row
     }
 }
 
+bool int_group_is(const struct quant_format *f)
+{
+    return f->dequantize == dequantize;
+}
+
 struct quant_format int_group_format(const struct int_group_params *p)
 {
     static const char *const offsets[] = { "", "_zero", "_min" };
     struct quant_format f = {
         .dtype = p->scale_dtype, .dequantize = dequantize, .bits = p->bits, .offset = p->offset
     };
+    if (p->offset != QUANT_OFFSET_ZERO && p->group_size > 0)
+        f.quantize = int_group_quantize;
     char group[16] = "row";
     size_t head = int_group_head_bytes(&f);
     assert((p->bits == 4 || p->bits == 8) && p->group_size <= QUANT_MAX_BLOCK &&

@@ -16,6 +16,13 @@ struct int_group_params {
 
 struct quant_format int_group_format(const struct int_group_params *p);
 
+/* Whether it is a member of this family. */
+bool int_group_is(const struct quant_format *f);
+
+/* struct quant_format's quantize, of formats with groups and no zero points: int_group_quantize.c.
+ */
+void int_group_quantize(const struct quant_format *f, void *row, const float *src, int64_t count);
+
 /* The numbers that begin a group; `at` is its block or the row's header. */
 struct int_group_head {
     float scale, zero, min; /* the element is (code - zero) * scale + min */

@@ -2,9 +2,6 @@
  * dequantized values give as float32: in products, chains, embeddings and mixtures of experts. */
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_device.h"
-#include "kernels/quant/int_group.h"
-
-#include "base/rng.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -15,24 +12,12 @@
 
 #include <cmocka.h>
 
+#include "tests/kernels/quant_rows.h"
+
+/* Not multiples of four, for which there are kernels. */
+static const int32_t groups[4] = { 2, 6, 30, 1022 };
+
 enum { MAX_ROWS = 60, MAX_FEATURES = 1600, EXPERTS = 3, TOP_K = 2 };
-
-static uint64_t seed, counter;
-
-static uint32_t random_word(void)
-{
-    return rng_philox(seed, 0, counter++).word[0];
-}
-
-static int32_t random_in(int32_t low, int32_t high)
-{
-    return low + (int32_t)(random_word() % (uint32_t)(high - low + 1));
-}
-
-static float random_value(void)
-{
-    return rng_uniform(random_word()) * 2.0f - 1.0f;
-}
 
 static struct device *open_device(enum cpu_isa isa, int32_t num_threads)
 {
@@ -59,28 +44,8 @@ static struct device *open_device(enum cpu_isa isa, int32_t num_threads)
     return d;
 }
 
-/* --- rows of random codes -----------------------------------------------------------------------
+/* --- weights----------------------------------------------------------------------------------
  */
-
-static struct quant_format random_format(void)
-{
-    static const int32_t groups[] = { 0, 2, 32, 96, 128, 1024 };
-    return int_group_format(&(struct int_group_params){
-        .bits = random_in(0, 1) ? 4 : 8,
-        .group_size = groups[random_in(0, 5)],
-        .offset = (enum quant_offset)random_in(QUANT_OFFSET_MIDDLE, QUANT_OFFSET_MIN),
-        .scale_dtype = (enum dtype)random_in(DTYPE_F32, DTYPE_F16),
-    });
-}
-
-static void random_head(const struct quant_format *f, char *at)
-{
-    float scale = random_value() * 0.01f, min = random_value();
-    uint32_t narrow_scale, narrow_min;
-    dtype_convert(&narrow_scale, f->dtype, &scale, DTYPE_F32, 1);
-    dtype_convert(&narrow_min, f->dtype, &min, DTYPE_F32, 1);
-    int_group_set_head(f, at, &narrow_scale, random_in(0, 1 << f->bits), &narrow_min);
-}
 
 /* Weights in some format, and the same as float32. */
 struct weights {
@@ -99,16 +64,10 @@ static void fill(struct weights *w)
 {
     const struct quant_format *f = w->packed.format;
     int32_t n = w->packed.out_features, k = w->packed.in_features;
-    size_t bytes = quant_row_bytes(f, k);
-    w->rows = malloc((size_t)n * bytes);
+    w->rows = malloc((size_t)n * quant_row_bytes(f, k));
     w->values = malloc((size_t)n * (size_t)k * sizeof *w->values);
-    for (size_t i = 0; i < (size_t)n * bytes; i++)
-        w->rows[i] = (char)random_word();
     for (int32_t r = 0; r < n; r++) {
-        if (f->header_bytes > 0)
-            random_head(f, row_at(w, r));
-        for (size_t at = 0; f->header_bytes == 0 && at < bytes; at += (size_t)f->block_bytes)
-            random_head(f, row_at(w, r) + at);
+        random_quant_row(f, row_at(w, r), k);
         f->dequantize(f, w->values + (size_t)r * (size_t)k, row_at(w, r), 0, k);
     }
 }
@@ -182,7 +141,7 @@ static void assert_same(const struct tensor *a, const struct tensor *b)
 static void check_product(struct device *d, int32_t n, int32_t k, int32_t rows)
 {
     struct weights w;
-    struct quant_format f = random_format();
+    struct quant_format f = random_quant_format(groups, 4);
     make_weights(d, &w, &f, n, k);
     struct tensor x = random_rows(rows, k);
     struct tensor out = product(d, &x, &w.packed), expected = product(d, &x, &w.wide);
@@ -229,7 +188,9 @@ static void test_chains_and_orders(void **state)
     for (int round = 0; round < 10; round++) {
         struct weights w[3];
         int32_t k = random_in(1, 700), *order = malloc((size_t)k * sizeof *order);
-        struct quant_format formats[3] = { random_format(), random_format(), random_format() };
+        struct quant_format formats[3] = { random_quant_format(groups, 4),
+                                           random_quant_format(groups, 4),
+                                           random_quant_format(groups, 4) };
         struct tensor x = random_rows(7, k), turned = random_rows(7, k);
         for (int32_t i = 0; i < k; i++)
             order[i] = i;
@@ -291,7 +252,7 @@ static void test_experts(void **state)
     for (int round = 0; round < 10; round++) {
         struct weights up[EXPERTS], down[EXPERTS];
         struct linear packed[2][EXPERTS], wide[2][EXPERTS];
-        struct quant_format f = random_format(), g = random_format();
+        struct quant_format f = random_quant_format(groups, 4), g = random_quant_format(groups, 4);
         int32_t hidden = random_in(2, 300), inner = random_in(1, 300);
         int32_t *turned = malloc((size_t)hidden * sizeof *turned);
         for (int32_t i = 0; i < hidden; i++)

@@ -120,7 +120,7 @@ static inline void fixture_rig(const char *model, struct rig *r, const char *isa
                                const json_t *prompt)
 {
     int32_t served = (int32_t)json_integer_value(json_object_get(prompt, "served_len"));
-    struct rig_options o = { model, "auto", "auto", isa, NULL, served };
+    struct rig_options o = { model, "auto", "auto", isa, NULL, served, NULL };
     rig_open_options(r, &o);
 }
 

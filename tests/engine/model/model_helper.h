@@ -82,15 +82,16 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
 
 struct rig_options {
     const char *path, *load_format, *dtype, *isa;
-    const char *kv_dtype; /* NULL: that of the weights */
-    int32_t served_len;   /* 0: the model's own */
+    const char *kv_dtype;     /* NULL: that of the weights */
+    int32_t served_len;       /* 0: the model's own */
+    const char *quantization; /* NULL: none */
 };
 
 static inline void rig_open_options(struct rig *r, const struct rig_options *o)
 {
     struct status st;
     const char *path = o->path, *isa = o->isa, *kv_dtype = o->kv_dtype;
-    struct model_options mo = { path, o->load_format, o->dtype };
+    struct model_options mo = { path, o->load_format, o->dtype, o->quantization };
     struct device_options dev = { .num_threads = 2, .isa = isa };
     memset(r, 0, sizeof *r);
     if (!model_open(&mo, &r->model, &st))
@@ -120,7 +121,7 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
 static inline void rig_open_with_kv(struct rig *r, const char *path, const char *load_format,
                                     const char *dtype, const char *isa, const char *kv_dtype)
 {
-    struct rig_options o = { path, load_format, dtype, isa, kv_dtype, 0 };
+    struct rig_options o = { path, load_format, dtype, isa, kv_dtype, 0, NULL };
     rig_open_options(r, &o);
 }
 

@@ -26,10 +26,11 @@ static void count_progress(void *arg, size_t done, size_t total)
     l->reports++;
 }
 
-static void load(struct loaded *l, const char *path, const char *load_format, const char *dtype)
+static void load_quantized(struct loaded *l, const char *path, const char *load_format,
+                           const char *dtype, const char *quantization)
 {
     struct status st;
-    struct model_options mo = { path, load_format, dtype };
+    struct model_options mo = { path, load_format, dtype, quantization };
     struct device_options dev = { .num_threads = 1, .isa = "auto" };
     memset(l, 0, sizeof *l);
     l->comm = comm_self_open();
@@ -37,6 +38,11 @@ static void load(struct loaded *l, const char *path, const char *load_format, co
         !weights_plan(l->model, l->device, &l->planned, NULL, &st) ||
         !weights_load(l->model, l->device, l->comm, count_progress, l, &l->weights, &st))
         rig_fail(path, &st);
+}
+
+static void load(struct loaded *l, const char *path, const char *load_format, const char *dtype)
+{
+    load_quantized(l, path, load_format, dtype, NULL);
 }
 
 static void unload(struct loaded *l)
@@ -202,6 +208,60 @@ static void test_unaligned_file(void **state)
     remove_dir(dir);
 }
 
+/* Linears of layers are held in fewer bytes, planned to the byte; the embedding is not. */
+static void test_quantized_at_load(void **state)
+{
+    static const struct {
+        const char *name, *format;
+        double bytes; /* of a weight, about */
+    } kinds[] = { { "fp8", "fp8_g32_float16", 1.1 },
+                  { "int8", "int8_g128_float16", 1.1 },
+                  { "int4", "int4_g32_min_float16", 0.7 } };
+    char dir[64];
+    (void)state;
+    if (!make_tiny(dir, "--hidden-size 128 --num-attention-heads 4 --dtype bfloat16")) {
+        print_message("skip: there is no python3\n");
+        skip();
+    }
+    for (int i = 0; i < 3; i++)
+        for (int dummy = 0; dummy < 2; dummy++) {
+            struct loaded l, plain;
+            const char *format = dummy ? "dummy" : "auto";
+            load_quantized(&l, dir, format, "auto", kinds[i].name);
+            load(&plain, dir, format, "auto");
+            assert_int_equal(l.planned, l.weights->device_bytes);
+            const struct linear *o = &l.weights->layers[0].o;
+            assert_string_equal(o->format->name, kinds[i].format);
+            assert_string_equal(l.weights->embedding.format->name, "bfloat16");
+            assert_true((double)o->packed_bytes <
+                        kinds[i].bytes * (double)o->in_features * (double)o->out_features);
+            assert_true(l.weights->decode_bytes < plain.weights->decode_bytes);
+            float a[128], b[128];
+            embedding_row(&l, 7, a);
+            embedding_row(&plain, 7, b);
+            assert_memory_equal(a, b, sizeof a);
+            struct tensor x = tensor_view(a, DTYPE_F32, 1, 128);
+            float from_plain[128], from_quantized[128], largest = 0, worst = 0;
+            struct tensor y = tensor_view(from_plain, DTYPE_F32, 1, 128);
+            struct tensor z = tensor_view(from_quantized, DTYPE_F32, 1, 128);
+            struct workspace_desc ws = { .max_num_tokens = 1, .max_in_features = 512 };
+            struct status st;
+            assert_true(backend_cpu.reserve_workspace(l.device, &ws, &st));
+            backend_cpu.linear(l.device, &y, &x, &plain.weights->layers[0].o);
+            backend_cpu.linear(l.device, &z, &x, o);
+            for (int k = 0; k < 128; k++) {
+                largest = fmaxf(largest, fabsf(from_plain[k]));
+                worst = fmaxf(worst, fabsf(from_plain[k] - from_quantized[k]));
+            }
+            print_message("%s: off by %.4f of the greatest\n", kinds[i].name,
+                          (double)(worst / largest));
+            assert_true(worst > 0 && worst < 0.15f * largest);
+            unload(&l);
+            unload(&plain);
+        }
+    remove_dir(dir);
+}
+
 static void test_ranks_refused(void **state)
 {
     char dir[64];
@@ -292,9 +352,13 @@ static void test_dummy_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan_is_load),  cmocka_unit_test(test_conversion),
-        cmocka_unit_test(test_pieces),        cmocka_unit_test(test_unaligned_file),
-        cmocka_unit_test(test_ranks_refused), cmocka_unit_test(test_dummy_repeats),
+        cmocka_unit_test(test_plan_is_load),
+        cmocka_unit_test(test_conversion),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_unaligned_file),
+        cmocka_unit_test(test_quantized_at_load),
+        cmocka_unit_test(test_ranks_refused),
+        cmocka_unit_test(test_dummy_repeats),
         cmocka_unit_test(test_dummy_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

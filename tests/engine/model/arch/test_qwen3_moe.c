@@ -125,7 +125,7 @@ static void test_published_shape(void **state)
 {
     struct model *m;
     struct status st;
-    struct model_options options = { "../shared/shapes/qwen3-30b-a3b", "dummy", "auto" };
+    struct model_options options = { "../shared/shapes/qwen3-30b-a3b", "dummy", "auto", NULL };
     (void)state;
     if (!file_exists("../shared/shapes/qwen3-30b-a3b/config.json")) {
         print_message("skip: there is no ../shared/shapes/qwen3-30b-a3b\n");

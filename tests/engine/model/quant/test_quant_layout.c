@@ -95,7 +95,7 @@ static struct model *open_case(const char *name)
     struct status st;
     struct model *m = NULL;
     golden_path(path, sizeof path, name, NULL);
-    struct model_options options = { path, "auto", "float32" };
+    struct model_options options = { path, "auto", "float32", NULL };
     if (!model_open(&options, &m, &st))
         fail_msg("%s: %s", name, st.message);
     return m;
@@ -223,8 +223,8 @@ static float *all_logits(const char *path, const char *isa, int32_t chunk)
     return out;
 }
 
-/* Of logits of the order of ten. Kernels made for a format sum groups first; the others give the
- * very same bits. */
+/* Kernels made for a format leave out the rounding of its values to the dtype of the scale, which
+ * is up to 2^-9 of each for bfloat16; the others give the very same bits. */
 static void test_models_agree_with_their_twins(void **state)
 {
     (void)state;
@@ -242,7 +242,7 @@ static void test_models_agree_with_their_twins(void **state)
         }
         print_message("%-24s logits up to %5.2f, off by %.2g\n", cases[i], largest, worst);
         assert_true(largest > 1);
-        assert_true(worst <= 2e-5 * largest);
+        assert_true(worst <= 0.002 * largest);
         assert_memory_equal(whole, single, (size_t)(PROMPT * 64) * sizeof *whole);
         free(twin);
         free(whole);
