@@ -89,6 +89,7 @@ INLINE void softmax_lanes(const struct attention_tile *t, int32_t row, int32_t l
 static void load_scales(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
 {
     const struct kv_layer *kv = t->kv;
+    void *v = kv->v ? kv->v : kv->k;
     memset(t->k_scales, 0, TILE * sizeof *t->k_scales);
     memset(t->v_scales, 0, TILE * sizeof *t->v_scales);
     for (int32_t i = low; i < high;) {
@@ -96,10 +97,8 @@ static void load_scales(const struct attention_tile *t, int32_t tile, int32_t lo
         const int32_t offset = (tile + i) % kv->block_size, left = kv->block_size - offset;
         const int32_t count = left < high - i ? left : high - i;
         const size_t at = (size_t)offset * sizeof(float), bytes = (size_t)count * sizeof(float);
-        const char *k = kv_head_scales(kv, kv->k, block, t->kv_head);
-        const char *v = kv_head_scales(kv, kv->v ? kv->v : kv->k, block, t->kv_head);
-        memcpy(t->k_scales + i, k + at, bytes);
-        memcpy(t->v_scales + i, v + at, bytes);
+        memcpy(t->k_scales + i, kv_head_scales(kv, kv->k, block, t->kv_head) + at, bytes);
+        memcpy(t->v_scales + i, kv_head_scales(kv, v, block, t->kv_head) + at, bytes);
         i += count;
     }
 }
@@ -555,28 +554,17 @@ INLINE void direct_tile_rows(const struct attention_tile *t, int32_t tile, int32
         direct_tile(8, VEC_LANES == 16 ? 2 : 1, t, tile, low, high, dtype);
 }
 
-static void direct_tile_bf16(const struct attention_tile *t, int32_t tile, int32_t low,
-                             int32_t high)
-{
-    direct_tile_rows(t, tile, low, high, DTYPE_BF16);
-}
-static void direct_tile_f16(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
-{
-    direct_tile_rows(t, tile, low, high, DTYPE_F16);
-}
-static void direct_tile_f32(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
-{
-    direct_tile_rows(t, tile, low, high, DTYPE_F32);
-}
-
-static void direct_tile_f8(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
-{
-    direct_tile_rows(t, tile, low, high, DTYPE_F8_E4M3);
-}
-static void direct_tile_i8(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high)
-{
-    direct_tile_rows(t, tile, low, high, DTYPE_I8);
-}
+#define DIRECT_TILE(name, dtype)                                                                   \
+    static void direct_tile_##name(const struct attention_tile *t, int32_t tile, int32_t low,      \
+                                   int32_t high)                                                   \
+    {                                                                                              \
+        direct_tile_rows(t, tile, low, high, dtype);                                               \
+    }
+DIRECT_TILE(f32, DTYPE_F32)
+DIRECT_TILE(bf16, DTYPE_BF16)
+DIRECT_TILE(f16, DTYPE_F16)
+DIRECT_TILE(f8, DTYPE_F8_E4M3)
+DIRECT_TILE(i8, DTYPE_I8)
 
 /* --- the row of the table --------------------------------------------------------------------- */
 
@@ -584,7 +572,6 @@ static void attention_partition(const struct attention_tile *t, int32_t begin, i
 {
     const struct kv_layer *kv = t->kv;
     const int32_t padded = (t->num_rows + BLOCK - 1) / BLOCK * BLOCK;
-    const int32_t last = t->num_rows - 1;
     void (*run_tile)(const struct attention_tile *t, int32_t tile, int32_t low, int32_t high) =
         packed_tile;
     if (kv->v && t->num_rows <= BLOCK && kv->block_size % VEC_LANES == 0 && t->head_dim % 2 == 0)
@@ -599,7 +586,7 @@ static void attention_partition(const struct attention_tile *t, int32_t begin, i
     }
     memset(t->out, 0, (size_t)padded * (size_t)t->padded_dim * sizeof *t->out);
     for (int32_t tile = begin; tile < end; tile += TILE) {
-        int32_t low = row_low(t, 0, tile), high = row_high(t, last, tile);
+        int32_t low = row_low(t, 0, tile), high = row_high(t, t->num_rows - 1, tile);
         if (high > end - tile)
             high = end - tile;
         if (low >= high)
