@@ -31,6 +31,7 @@ struct config_hub {
     bool offline;           /* HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE */
     bool no_bars;           /* HF_HUB_DISABLE_PROGRESS_BARS */
     int32_t timeout_s;      /* HF_HUB_DOWNLOAD_TIMEOUT */
+    const char *tmp_dir;    /* TMPDIR, or /tmp */
     const char *ca_file;    /* SSL_CERT_FILE, REQUESTS_CA_BUNDLE; NULL: the system's certificates */
 };
 

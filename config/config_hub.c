@@ -130,6 +130,8 @@ bool config_read_hub(struct config *c, struct status *st)
     c->hub.offline = is_true(offline ? offline : variable("TRANSFORMERS_OFFLINE"));
     static const char *const ca_names[] = { "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
                                             "CURL_CA_BUNDLE" };
+    const char *tmp_dir = variable("TMPDIR");
+    c->hub.tmp_dir = arena_strdup(&c->strings, tmp_dir ? tmp_dir : "/tmp");
     c->hub.ca_file = first_of(c, ca_names, 3);
     c->hub.no_bars = is_true(variable("HF_HUB_DISABLE_PROGRESS_BARS"));
     return read_endpoint(c, st) && read_timeout(c, st) && read_token(c, st);

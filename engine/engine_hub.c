@@ -51,6 +51,7 @@ static void begin_request(const struct config *c, struct hub_request *r)
         .offline = c->hub.offline,
         .show_bars = !c->hub.no_bars && !c->journal_stream,
         .timeout_s = c->hub.timeout_s,
+        .tmp_dir = c->hub.tmp_dir,
         .ca_file = c->hub.ca_file,
     };
 }
@@ -81,7 +82,7 @@ static bool find_model(struct engine *e, const struct hub_request *r, struct sta
                           "model '%.300s': %s, and that is no ORG/NAME of a model on the hub",
                           model, strerror(errno));
     }
-    return e->config->command == COMMAND_PLAN ? hub_sketch(r, &e->model_path, &e->is_sketch, st)
+    return e->config->command == COMMAND_PLAN ? hub_sketch(r, &e->model_path, &e->sketch_dir, st)
                                               : hub_snapshot(r, &e->model_path, st);
 }
 
@@ -89,7 +90,7 @@ static bool find_model(struct engine *e, const struct hub_request *r, struct sta
 static bool find_tokenizer(struct engine *e, const struct hub_request *model, struct status *st)
 {
     const char *tokenizer = e->config->tokenizer;
-    if (!tokenizer || e->is_sketch) /* a sketch is planned with, and no plan needs a tokenizer */
+    if (!tokenizer || e->sketch_dir) /* a sketch is planned with, and no plan needs a tokenizer */
         return true;
     if (hub_ref_is_local(tokenizer)) {
         e->tokenizer_path = xstrdup(tokenizer);
@@ -131,10 +132,10 @@ bool engine_hub_up(void *context, struct status *st)
 void engine_hub_down(void *context)
 {
     struct engine *e = context;
-    if (e->is_sketch)
-        hub_sketch_remove(e->model_path);
-    e->is_sketch = false;
+    if (e->sketch_dir)
+        hub_sketch_remove(e->sketch_dir);
+    free(e->sketch_dir);
     free(e->model_path);
     free(e->tokenizer_path);
-    e->model_path = e->tokenizer_path = NULL;
+    e->sketch_dir = e->model_path = e->tokenizer_path = NULL;
 }

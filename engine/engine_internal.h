@@ -15,7 +15,7 @@ struct engine {
     /* --- brought up by the stages, in this order --- */
     char *model_path;     /* MODEL on this machine: a directory, or a .gguf file */
     char *tokenizer_path; /* of --tokenizer; NULL: the model's */
-    bool is_sketch;       /* model_path holds headers only (hub.h) */
+    char *sketch_dir;     /* model_path is there and holds headers only (hub.h); NULL: it is real */
     struct model *model;
     struct tokenizer *tokenizer;         /* tokenizer_none() with load_format dummy only */
     struct chat_template *chat_template; /* NULL: the model has none */

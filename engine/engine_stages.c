@@ -89,7 +89,7 @@ static bool tokenizer_up(void *context, struct status *st)
 {
     struct engine *e = context;
     const char *dir = e->tokenizer_path ? e->tokenizer_path : e->model_path;
-    if (e->is_sketch) { /* a plan of what is still on the hub, where the tokenizer is too */
+    if (e->sketch_dir) { /* a plan of what is still on the hub, where the tokenizer is too */
         e->tokenizer = tokenizer_none();
         return true;
     }

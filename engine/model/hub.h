@@ -21,6 +21,7 @@ struct hub_request {
     bool offline;         /* no request at all */
     bool show_bars;       /* of progress, on a terminal */
     int32_t timeout_s;
+    const char *tmp_dir; /* for sketches */
     const char *ca_file; /* certificates to trust instead of the system's; NULL: those */
     /* Called a few times a second while files arrive, on the caller's thread; may be NULL. */
     void (*on_progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
@@ -30,10 +31,11 @@ struct hub_request {
 /* The snapshot's directory, or of GGUF the path of its (first) file; malloc'ed. */
 bool hub_snapshot(const struct hub_request *r, char **path, struct status *st);
 
-/* The same for who reads only descriptions: what is not there is sketched in a temporary directory,
- * config.json and the like in full, weights as files of their true size that have nothing but their
- * headers. Kilobytes are fetched. hub_sketch_remove removes the directory, if it is a sketch. */
-bool hub_sketch(const struct hub_request *r, char **path, bool *is_sketch, struct status *st);
-void hub_sketch_remove(const char *path);
+/* The same for who reads only descriptions: what is not there is sketched in a new directory below
+ * tmp_dir, config.json and the like in full, weights as files of their true size that have nothing
+ * but their headers. Kilobytes are fetched. *dir is that directory, malloc'ed, to be removed by
+ * hub_sketch_remove; NULL when a snapshot was there. */
+bool hub_sketch(const struct hub_request *r, char **path, char **dir, struct status *st);
+void hub_sketch_remove(const char *dir);
 
 #endif

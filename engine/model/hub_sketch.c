@@ -16,8 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SKETCH_DIR "/tmp/inferd-plan-"
-
 enum {
     /* What of a safetensors file is asked for at first: the header of most. */
     FIRST_BYTES = 64 << 10,
@@ -36,7 +34,7 @@ static bool write_sketch(const char *dir, const char *name, const struct buf *te
                          uint64_t size_bytes, struct status *st)
 {
     char path[4200];
-    snprintf(path, sizeof path, "%s/%.4000s", dir, name);
+    snprintf(path, sizeof path, "%.3800s/%.300s", dir, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     bool ok = fd >= 0 && write(fd, buf_str(text), text->len) == (ssize_t)text->len &&
               ftruncate(fd, (off_t)size_bytes) == 0;
@@ -137,8 +135,8 @@ static bool sketch_all(struct hub_session *s, const char *dir, struct hub_select
 {
     if (chosen->needs_index) {
         const struct hub_file *index = hub_listing_find(&s->listing, HUB_INDEX_FILE);
-        char path[sizeof SKETCH_DIR + sizeof HUB_INDEX_FILE + 8];
-        snprintf(path, sizeof path, "%s/" HUB_INDEX_FILE, dir);
+        char path[4200];
+        snprintf(path, sizeof path, "%.4000s/" HUB_INDEX_FILE, dir);
         if (!sketch_whole(s, dir, index, LIMIT_SAFETENSORS_HEADER_BYTES, st) ||
             !hub_add_shards(&s->listing, path, chosen, st))
             return false;
@@ -149,38 +147,50 @@ static bool sketch_all(struct hub_session *s, const char *dir, struct hub_select
     return true;
 }
 
-static bool make_sketch(struct hub_session *s, char **path, struct status *st)
+/* A new directory of nobody else's; NULL with a message when it cannot be had. */
+static char *make_dir(const char *tmp_dir, struct status *st)
+{
+    struct buf path;
+    buf_init(&path, 0);
+    buf_printf(&path, "%s/inferd-plan-XXXXXX", tmp_dir);
+    char *dir = buf_take(&path);
+    if (mkdtemp(dir))
+        return dir;
+    status_set(st, STATUS_IO, "cannot create a directory in %.200s: %s", tmp_dir, strerror(errno));
+    free(dir);
+    return NULL;
+}
+
+static bool make_sketch(struct hub_session *s, char **path, char **dir, struct status *st)
 {
     struct hub_selection chosen;
-    char dir[] = SKETCH_DIR "XXXXXX";
     if (!hub_select(&s->listing, s->file, s->request->with_weights, &chosen, st))
         return status_prefix(st, "%s at %.12s: ", s->ref.repo, s->commit);
-    bool ok = mkdtemp(dir) != NULL ||
-              status_set(st, STATUS_IO, "cannot create a directory in /tmp: %s", strerror(errno));
+    *dir = make_dir(s->request->tmp_dir, st);
+    bool ok = *dir && sketch_all(s, *dir, &chosen, st);
     if (ok) {
-        ok = sketch_all(s, dir, &chosen, st);
-        if (ok) {
-            struct buf text;
-            buf_init(&text, 0);
-            buf_printf(&text, "%s%s%s", dir, chosen.first ? "/" : "",
-                       chosen.first ? base_name(chosen.first) : "");
-            *path = buf_take(&text);
-        } else {
-            hub_sketch_remove(dir);
-        }
+        struct buf text;
+        buf_init(&text, 0);
+        buf_printf(&text, "%s%s%s", *dir, chosen.first ? "/" : "",
+                   chosen.first ? base_name(chosen.first) : "");
+        *path = buf_take(&text);
+    } else if (*dir) {
+        hub_sketch_remove(*dir);
+        free(*dir);
+        *dir = NULL;
     }
     hub_selection_free(&chosen);
     return ok;
 }
 
-bool hub_sketch(const struct hub_request *r, char **path, bool *is_sketch, struct status *st)
+bool hub_sketch(const struct hub_request *r, char **path, char **dir, struct status *st)
 {
     struct hub_session s;
     bool is_here = false;
+    *dir = NULL;
     if (!hub_session_open(&s, r, st))
         return false;
-    bool ok = hub_resolve(&s, path, &is_here, st) && (is_here || make_sketch(&s, path, st));
-    *is_sketch = ok && !is_here;
+    bool ok = hub_resolve(&s, path, &is_here, st) && (is_here || make_sketch(&s, path, dir, st));
     if (ok)
         log_info("hub: %s at %s%s", s.ref.repo, s.commit,
                  is_here ? ", from the cache" : ": descriptions and headers only");
@@ -188,15 +198,12 @@ bool hub_sketch(const struct hub_request *r, char **path, bool *is_sketch, struc
     return ok;
 }
 
-void hub_sketch_remove(const char *path)
+void hub_sketch_remove(const char *dir)
 {
-    char dir[sizeof SKETCH_DIR + 6], file[4200];
-    if (strncmp(path, SKETCH_DIR, strlen(SKETCH_DIR)) != 0)
-        return;                            /* never anything but what was made here */
-    snprintf(dir, sizeof dir, "%s", path); /* cut before the file's name */
+    char file[4200];
     DIR *d = opendir(dir);
     for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
-        snprintf(file, sizeof file, "%s/%.4000s", dir, e->d_name);
+        snprintf(file, sizeof file, "%.3800s/%.300s", dir, e->d_name);
         unlink(file); /* "." and ".." are refused */
     }
     if (d)

@@ -367,3 +367,15 @@ class Hub:
     def bytes_sent(self):
         with self.lock:
             return sum(n for pieces in self.sent.values() for _, n in pieces)
+
+    def bytes_sent_twice(self):
+        """What was sent beyond the first time, byte by byte of each file."""
+        with self.lock:
+            sent = {digest: sorted(pieces) for digest, pieces in self.sent.items()}
+        twice = 0
+        for pieces in sent.values():
+            end = 0
+            for begin, n in pieces:
+                twice += max(0, min(end, begin + n) - begin)
+                end = max(end, begin + n)
+        return twice

@@ -208,6 +208,7 @@ def test_shards_of_the_index(hub, env, pull):
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors",
                             "b": "model-00002-of-00002.safetensors"}}
     content = files(**{"model.safetensors.index.json": json.dumps(index).encode(),
+                       "merges.txt": b"",
                        "model-00001-of-00002.safetensors": LFS(blob(70000, 4)),
                        "model-00002-of-00002.safetensors": LFS(blob(80000, 5)),
                        "original/consolidated.safetensors": LFS(blob(9000, 6))})
@@ -215,7 +216,7 @@ def test_shards_of_the_index(hub, env, pull):
     commit = hub.add_repo(REPO, content)
     pull(REPO)
     check_snapshot(env, hub, commit, [p for p in WANTED if p != "model.safetensors"] +
-                   [p for p in content if p.startswith("model")])
+                   [p for p in content if p.startswith(("model", "merges"))])
     hub.forget()
     pull(f"{REPO}@{commit}")
     assert hub.requests == []
@@ -322,7 +323,7 @@ def test_https(env, tmp_path):
         begin = time.time()
         result = run()
         assert result.returncode == 1 and "certificate" in result.stderr
-        assert time.time() - begin < 5 * SLOW and secure.requests == []
+        assert time.time() - begin < 20 * SLOW and secure.requests == []
         secure.faults.append(Fault("resolve", "redirect", times=-1, path="model.safetensors",
                                    value=plain.url + f"/{REPO}/resolve/main/model.safetensors"))
         result = run(SSL_CERT_FILE=str(cert))
@@ -454,10 +455,6 @@ def test_wrong_hash_is_refused(hub, env, pull):
 
 # --- interruptions --------------------------------------------------------------------------------
 
-def fetched_twice(hub):
-    return hub.bytes_sent() - sum(hub.by_digest[d].size for d in hub.sent)
-
-
 def start_pull(env, *args):
     return subprocess.Popen([BIN, "pull", *args], env=env, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
@@ -474,18 +471,18 @@ def test_resumed_after_a_kill(hub, env, pull, sig):
     commit = hub.add_repo(REPO, files(weights=2 * PART + 12345))
     hub.rate = 20_000_000
     process = start_pull(env, REPO)
-    wait_sent(hub, 5 << 20, process)
+    wait_sent(hub, 22 << 20, process)  # more than a part: what is fetched anew must be less
     begin = time.time()
     process.send_signal(sig)
     process.communicate()
-    assert time.time() - begin < 5
+    assert time.time() - begin < 15
     assert process.returncode == (-9 if sig == signal.SIGKILL else 128 + 15)
     check_blobs(env, whole=False)
     assert not os.path.exists(snapshot(env, commit))
     hub.rate = 0
     pull(REPO)
     check_snapshot(env, hub, commit, WANTED)
-    assert 0 <= fetched_twice(hub) <= PART
+    assert 0 <= hub.bytes_sent_twice() <= PART
 
 
 def test_a_damaged_leftover_is_found_out(hub, env, pull):
@@ -508,12 +505,14 @@ def test_a_damaged_leftover_is_found_out(hub, env, pull):
 
 def test_two_processes_share_one_download(hub, env):
     commit = hub.add_repo(REPO, files(weights=PART + 100))
-    hub.rate = 10_000_000
-    processes = [start_pull(env, REPO) for _ in range(2)]
+    hub.rate = 4_000_000
+    processes = [start_pull(env, REPO)]
+    wait_sent(hub, 1 << 20, processes[0])
+    processes.append(start_pull(env, REPO))
     outputs = [p.communicate(timeout=60 * SLOW) for p in processes]
     assert [p.returncode for p in processes] == [0, 0], outputs
     assert "another process" in outputs[0][1] + outputs[1][1]
-    assert fetched_twice(hub) == 0
+    assert hub.bytes_sent_twice() == 0
     check_snapshot(env, hub, commit, WANTED)
 
 
@@ -590,10 +589,12 @@ def test_sigterm_while_downloading(hub, env, start_server, model_dir):
     wait_sent(hub, 1000, server.process)
     begin = time.time()
     server.process.send_signal(signal.SIGTERM)
-    assert server.stop(timeout=10) == 0 and time.time() - begin < 5
+    assert server.stop(timeout=30) == 0 and time.time() - begin < 20
 
 
-def test_plan_fetches_kilobytes(hub, env, model_dir):
+def test_plan_fetches_kilobytes(hub, env, model_dir, tmp_path):
+    env["TMPDIR"] = str(tmp_path / "tmp")
+    os.makedirs(env["TMPDIR"])
     content = model_files(model_dir)
     hub.add_repo(REPO, content)
 
@@ -613,4 +614,4 @@ def test_plan_fetches_kilobytes(hub, env, model_dir):
     weights = [p for p in content if p.endswith(".safetensors")]
     assert hub.bytes_sent() <= len(weights) * (64 << 10) + (64 << 10)
     assert not os.path.exists(repo_dir(env))
-    assert not [d for d in os.listdir("/tmp") if d.startswith("inferd-plan-")]
+    assert os.listdir(env["TMPDIR"]) == []

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from conftest import SLOW
-from test_hub import (REPO, WANTED, PART, blob, check_snapshot, env, fetched_twice, files,  # noqa: F401
-                      hub, pull, snapshot, start_pull)
+from test_hub import (REPO, WANTED, PART, blob, check_snapshot, env, files, hub,  # noqa: F401
+                      pull, snapshot, start_pull)
 from hub_server import LFS
 
 PYTHON = os.environ.get("INFERD_HUB_PYTHON") or (
@@ -106,5 +106,5 @@ def test_both_at_once(hub, env, pull):  # noqa: F811
     python(env, f"answer = snapshot_download({REPO!r}, allow_patterns={WANTED!r})")
     output = ours.communicate(timeout=120 * SLOW)
     assert ours.returncode == 0, output
-    assert fetched_twice(hub) == 0
+    assert hub.bytes_sent_twice() == 0
     check_snapshot(env, hub, commit, WANTED)
