@@ -322,10 +322,15 @@ static enum jinja_flow exec_set_block(struct jinja_interp *in, struct jinja_scop
     }
     in->block_text = text;
     struct jinja_value value = jinja_eval(in, inner, n->kind == JINJA_N_SET_BLOCK ? n->b : n->a);
-    if (n->kind == JINJA_N_SET_BLOCK)
+    if (n->kind == JINJA_N_SET_BLOCK) {
         jinja_assign(in, s, n->a, value);
-    else
-        print(in, jinja_to_str(&in->env, value));
+    } else {
+        /* Jinja joins what blocks give without making text of it. */
+        if (value.kind != JINJA_STRING)
+            jinja_fail(&in->env, "sequence item 0: expected str instance, %s found",
+                       jinja_type_name(value));
+        print(in, value.as.string);
+    }
     return flow;
 }
 

@@ -169,20 +169,39 @@ DATA = {
     "messages": [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hi"},
                  {"role": "assistant", "content": "Hello", "tool_calls": [{"name": "f"}]}],
 }
-FILTERS0 = ("length count upper lower title capitalize trim first last list string int float abs round "
-            "sort unique reverse join tojson safe escape e default d items dictsort sum min max "
-            "wordcount striptags urlencode forceescape xmlattr pprint filesizeformat "
-            "batch(2) slice(2) batch(3,'-') default('z') default('z',true) join(', ') join('-',attribute='name') "
-            "replace('l','L') replace('a','') truncate(5) truncate(8,true,'..',0) indent indent(2,true) indent(1,blank=true) "
-            "center(11) wordwrap(4) round(1) round(1,'floor') round(0,'ceil') int(5) int(0,16) float(2.5) "
-            "sort(reverse=true) sort(case_sensitive=true) sort(attribute='age') dictsort(true) dictsort(false,'value') dictsort(reverse=true) "
-            "map('upper') map('string') map('length') map(attribute='name') map(attribute='c.z',default='?') map('default','x') "
-            "select select('odd') select('string') select('equalto',1) reject reject('none') selectattr('age') selectattr('age','gt',26) "
-            "selectattr('c','defined') rejectattr('c') rejectattr('name','in',['Ann']) groupby('age') unique(attribute='age') "
-            "sum(attribute='age') sum(start=1) min(attribute='age') max(attribute='age') attr('x') "
-            "tojson(indent=2) tojson(ensure_ascii=true) tojson(sort_keys=true) tojson(separators=(',',':')) trim('hd') format(1)"
-            ).replace("', ", "'\0").replace(", ", ",\0").split()
-FILTERS0 = [f.replace("\0", " ") for f in FILTERS0]
+# Each kind of value with what it is asked for most; the rest is mixed in now and then.
+FILTERS = {
+    "str": ["length", "count", "upper", "lower", "title", "capitalize", "trim", "first", "last", "list", "string",
+            "int", "float", "escape", "e", "safe", "reverse", "sort | join", "unique | list", "tojson", "wordcount",
+            "striptags", "urlencode", "forceescape", "default('z')", "default('z', true)", "d", "replace('l', 'L')",
+            "replace('a', '')", "replace('l', 'x', 1)", "truncate(5)", "truncate(8, true, '..', 0)",
+            "truncate(6, false, '!')", "indent", "indent(2, true)", "indent(1, blank=true)", "indent('> ')",
+            "center(11)", "int(5)", "int(0, 16)", "float(2.5)", "trim('hd')", "tojson(ensure_ascii=true)", "format(1)",
+            "join('-')", "batch(2) | list", "map('upper') | join", "select('in', 'aeo') | list", "items", "attr('x')"],
+    "num": ["abs", "int", "float", "round", "round(1)", "round(1, 'floor')", "round(0, 'ceil')", "string", "tojson",
+            "default(1)", "filesizeformat", "filesizeformat(true)", "length", "upper", "trim", "title", "indent"],
+    "list": ["length", "first", "last", "list", "sort", "sort(reverse=true)", "sort(case_sensitive=true)", "unique | list",
+             "reverse | list", "join", "join(', ')", "tojson", "tojson(indent=2)", "sum", "sum(start=1)", "min", "max",
+             "batch(2) | list", "batch(3, '-') | list", "slice(2) | list", "slice(3, 'x') | list", "map('string') | list",
+             "map('upper') | join", "map('length') | list", "select | list", "select('odd') | list", "reject('none') | list",
+             "select('string') | list", "select('equalto', 1) | list", "reject | list", "string", "default([])",
+             "map('default', 'x') | list", "map('tojson') | join(';')"],
+    "rows": ["map(attribute='name') | list", "map(attribute='c.z', default='?') | list", "sort(attribute='age')",
+             "sort(attribute='age,name')", "selectattr('age') | list", "selectattr('age', 'gt', 26) | list",
+             "selectattr('c', 'defined') | list", "rejectattr('c') | list", "rejectattr('name', 'in', ['Ann']) | list",
+             "groupby('age')", "groupby('age') | map('first') | list", "unique(attribute='age') | list",
+             "sum(attribute='age')", "min(attribute='age')", "max(attribute='age')", "join('-', attribute='name')",
+             "groupby('city', default='N')", "tojson(sort_keys=true)", "map(attribute='age') | sum", "length"],
+    "dict": ["length", "list", "items | list", "dictsort", "dictsort(true)", "dictsort(false, 'value')",
+             "dictsort(reverse=true)", "tojson", "tojson(indent=2)", "tojson(separators=(',', ':'))", "string", "first",
+             "xmlattr", "join(',')", "sort", "default({})", "tojson(indent=1, sort_keys=true)", "urlencode"],
+}
+NAMES = {"str": ["word", "empty", "uni", "pad", "'a-b'", "messages[1].content", "words[0]", "'%d' % n", "word[1:3]"],
+         "num": ["n", "zero", "neg", "pi", "1", "2.5", "numbers[0]", "n // 2", "word | length", "yes"],
+         "list": ["numbers", "words", "nested", "mixed", "none_list", "[1, 2]", "word.split()", "range(4)", "table.a"],
+         "rows": ["people", "messages", "people[:2]"],
+         "dict": ["table", "void", "people[0]", "messages[2]", "{'z': 1, 'a': [2]}", "table.c", "dict(a=1)"]}
+KINDS = list(FILTERS)
 TESTS = ("defined undefined none string number integer float boolean true false mapping sequence iterable callable "
          "odd even divisibleby(3) eq(1) ne(1) lt(3) gt(1) le(2) ge(2) in(numbers) in('hello') sameas(none) lower upper escaped filter('x') test('odd')"
          ).split()
@@ -223,7 +242,12 @@ class Grammar:
             return r.choice(self.names)
         if kind == 3:
             return self.literal()
-        if kind < 7:
+        if kind < 6:
+            what = r.choice(("num", "num", "str", "list"))
+            sign = {"num": ("+", "-", "*", "/", "//", "%", "**", "~", "<", "=="), "str": ("+", "~", "%", "in", "<"),
+                    "list": ("+", "==", "~", "!=")}[what]
+            return f"{self.of(what, depth)} {r.choice(sign)} {self.of(what, depth)}"
+        if kind == 6:
             return f"{e()} {self.pick('+', '-', '*', '/', '//', '%', '**', '~', '~', '+')} {e()}"
         if kind == 7:
             return f"{e()} {self.pick('==', '!=', '<', '>', '<=', '>=', 'in', 'not in')} {e()}"
@@ -244,18 +268,31 @@ class Grammar:
             parts = [self.pick("", "1", "-1", "2", "0", "-2", "n", "none") for _ in range(r.randrange(2, 4))]
             if len(parts) == 3 and r.random() < 0.9:
                 parts[2] = self.pick("", "1", "-1", "2", "-2")
-            return f"{self.atom(depth)}[{':'.join(parts)}]"
+            return f"{self.pick('word', 'uni', 'numbers', 'words', 'mixed', 'people')}[{':'.join(parts)}]"
         if kind < 17:
-            return f"{self.atom(depth)} | {r.choice(FILTERS0)}"
+            return self.filtered(depth)
         if kind == 17:
             return f"{e()} is {self.pick('', '', 'not ')}{r.choice(TESTS)}"
         if kind == 18:
-            return f"{self.atom(depth)}.{r.choice(METHODS)}"
+            return f"{self.pick('word', 'word', 'uni', 'pad', 'table', 'numbers')}.{r.choice(METHODS)}"
         return self.pick(f"range({e()})", f"range(1, {self.pick('4', '-3', 'n')}, {self.pick('1', '2', '-1')})",
                          f"[{e()}, {e()}]", f"{{'k': {e()}, 'a': {e()}}}", f"dict(a={e()})",
                          f"namespace(a={e()}).a", f"f({e()})", f"f({e()}, b={e()})", f"cycler(1, {e()}).next()",
-                         f"joiner('/')()", f"lipsum is defined", f"[{e()}] + {e()}", f"'%s-%s' % ({e()}, {e()})",
+                         f"joiner('/')()", f"[{e()}] + {e()}", f"'%s-%s' % ({e()}, {e()})",
                          f"'%s' % {e()}", "strftime_now('%d %b %Y %H:%M')")
+
+    def of(self, what, depth):
+        """A value of a kind, mostly."""
+        r = self.random
+        if r.random() < 0.06:
+            return f"({self.expr(depth - 1)})"
+        return r.choice(NAMES[what])
+
+    def filtered(self, depth):
+        r = self.random
+        what = r.choice(KINDS)
+        filters = FILTERS[what if r.random() < 0.93 else r.choice(KINDS)]
+        return f"{self.of(what, depth)} | {r.choice(filters)}"
 
     def atom(self, depth):
         return f"({self.expr(depth - 1)})" if self.random.random() < 0.4 else self.random.choice(self.names)
@@ -316,7 +353,7 @@ class Grammar:
             return "{# " + self.pick("note", "a\nb", "{{ x }}") + self.pick(" #}", " -#}")
         return self.pick("{% raw %}{{ x }}{% endraw %}", "{{ raise_exception('no: ' ~ (" + e() + ")) }}" if r.random() < 0.3 else "",
                          "{% set ns = namespace(a=1, b=" + e() + ") %}", "{% do 1 %}" if r.random() < 0.1 else "",
-                         "{% block q %}" + body() + "{% endblock %}", "{% autoescape true %}" + body() + "{% endautoescape %}" if r.random() < 0.3 else "")
+                         "{% block q %}" + body() + "{% endblock %}")
 
     def body(self, depth):
         return "".join(self.text() + self.block(depth) for _ in range(self.random.randrange(1, 3))) + self.text()
@@ -330,12 +367,12 @@ def check_random(count, seed, driver, reference, show):
     wrong = failed = 0
     for i in range(count):
         template = Grammar(seed * 1000003 + i).template()
-        if any(word in template for word in ("lipsum", "pprint", "encode()")):
-            continue  # random words, Python's own layout, bytes
+        if "encode()" in template:
+            continue  # there are no bytes here
         expected = reference.render(template, json.loads(json.dumps(DATA)))
         got = driver.ask(template, DATA)
         failed += "error" in expected
-        if "text" in expected and " at 0x" in expected["text"]:
+        if " at 0x" in str(expected):
             continue  # an address
         if not equal(expected, got):
             wrong += 1
