@@ -178,6 +178,8 @@ static void finish_tag(struct lexer *l, size_t end)
 static void lex_raw(struct lexer *l, size_t body)
 {
     finish_tag(l, body);
+    if (l->at >= l->len)
+        return; /* at the end of the source Jinja does not ask for the end tag */
     for (size_t at = body; at < l->len; at++) {
         size_t end = match_word_tag(l, at, "endraw", false);
         if (end) {
@@ -193,6 +195,8 @@ static void lex_raw(struct lexer *l, size_t body)
 static void lex_comment(struct lexer *l)
 {
     l->env->line = l->line;
+    if (l->at >= l->len)
+        return; /* as in lex_raw */
     for (size_t at = l->at; at < l->len; at++) {
         size_t end = match_close(l, at, "#}", true, true);
         if (end) {

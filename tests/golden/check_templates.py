@@ -207,7 +207,7 @@ TESTS = ("defined undefined none string number integer float boolean true false 
          ).split()
 METHODS = ("upper() lower() strip() lstrip() rstrip('d') strip('h') split() split(' ') split('l',1) rsplit('l',1) splitlines() "
            "startswith('h') startswith(('x','h')) endswith('d') find('l') rfind('l') find('l',4) count('l') index('l') replace('l','r') replace('l','r',1) "
-           "title() capitalize() swapcase() casefold() center(15,'*') ljust(14) rjust(14,'-') zfill(15) partition('l') rpartition(' ') "
+           "title() capitalize() swapcase() center(15,'*') ljust(14) rjust(14,'-') zfill(15) partition('l') rpartition(' ') "
            "isdigit() isalpha() isalnum() isspace() isupper() islower() istitle() isdecimal() isnumeric() isidentifier() isascii() "
            "removeprefix('he') removesuffix('ld') expandtabs(3) join(words) encode() format(1,a=2) "
            "keys() values() items() get('a') get('x',5) copy() index(1) count(1) "

@@ -119,10 +119,10 @@ static void test_threads(void **state)
     struct tokenizer *t = load_fixture("bpe_bytes");
     json_t *rows = load_goldens("bpe_bytes");
     struct job job = { t, rows };
-    pthread_t threads[4];
-    for (int i = 0; i < 4; i++)
+    pthread_t threads[8];
+    for (int i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, run_job, &job), 0);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
     json_decref(rows);
     tokenizer_free(t);
