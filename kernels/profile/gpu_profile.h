@@ -1,0 +1,24 @@
+/* gpu_profile.h - GPUs by name, for plans made on machines that have none. Private to
+ * kernels/profile; others reach it through backend_profile and gpu_profile_list.
+ *
+ * Names are compared without regard to case, '-', '_' and blanks. */
+#ifndef INFERD_KERNELS_PROFILE_GPU_PROFILE_H
+#define INFERD_KERNELS_PROFILE_GPU_PROFILE_H
+
+#include "base/buf.h"
+#include <stdint.h>
+
+struct gpu_profile {
+    const char *name;
+    int32_t compute_capability;   /* major * 10 + minor */
+    int32_t memory_mib;           /* as cudaMemGetInfo reports it, less than what is sold */
+    int32_t bandwidth_gb_per_s;   /* of the memory, peak */
+    int32_t bf16_tflops;          /* dense tensor-core rate, float32 sums, peak */
+};
+
+/* NULL when there is none of that name. */
+const struct gpu_profile *gpu_profile_find(const char *name);
+/* The names of all, separated by commas. */
+void gpu_profile_list(struct buf *out);
+
+#endif
