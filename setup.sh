@@ -13,7 +13,7 @@ packages() {
     build) # compiler and the libraries' headers
         echo gcc g++ make libc6-dev libmicrohttpd-dev libjansson-dev libsentencepiece-dev \
             'libcurl4-openssl-dev|libcurl4-gnutls-dev' libssl-dev libpcre2-dev libutf8proc-dev \
-            libcmocka-dev
+            libxxhash-dev libcmocka-dev
         ;;
     runtime) # what a finished binary loads
         echo libstdc++6 'libmicrohttpd12t64|libmicrohttpd12' libjansson4 libsentencepiece0 \

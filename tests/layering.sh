@@ -39,6 +39,7 @@ curl/             engine/model/hub_http.c tests/
 openssl/          engine/model/hub_digest.c tests/
 cuda              kernels/cuda/
 nccl.h            kernels/cuda/
+xxhash.h          engine/model/packed_cache.c tests/
 cmocka.h          tests/
 '
 

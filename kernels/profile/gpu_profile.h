@@ -10,10 +10,10 @@
 
 struct gpu_profile {
     const char *name;
-    int32_t compute_capability;   /* major * 10 + minor */
-    int32_t memory_mib;           /* as cudaMemGetInfo reports it, less than what is sold */
-    int32_t bandwidth_gb_per_s;   /* of the memory, peak */
-    int32_t bf16_tflops;          /* dense tensor-core rate, float32 sums, peak */
+    int32_t compute_capability; /* major * 10 + minor */
+    int32_t memory_mib;         /* as cudaMemGetInfo reports it, less than what is sold */
+    int32_t bandwidth_gb_per_s; /* of the memory, peak */
+    int32_t bf16_tflops;        /* dense tensor-core rate, float32 sums, peak */
 };
 
 /* NULL when there is none of that name. */
