@@ -32,7 +32,7 @@ COMMON   := $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off -fstack-protecto
 CFLAGS   += -std=c11 $(WARN) -Wstrict-prototypes -Wmissing-prototypes $(COMMON)
 CXXFLAGS += -std=c++17 $(WARN) $(COMMON)
 LDLIBS   := -lmicrohttpd -ljansson -lsentencepiece -lpcre2-8 -lutf8proc -lcurl -lcrypto -lstdc++ -lpthread -ldl -lm
-LDFLAGS  += -rdynamic
+LDFLAGS  += -rdynamic -Wl,--build-id
 
 ifeq ($(SAN),asan)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined

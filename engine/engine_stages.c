@@ -19,7 +19,11 @@ static bool model_up(void *context, struct status *st)
 {
     struct engine *e = context;
     const struct config *c = e->config;
-    struct model_options options = { e->model_path, c->load_format, c->dtype, c->quantization };
+    struct model_options options = { .path = e->model_path,
+                                     .load_format = c->load_format,
+                                     .dtype = c->dtype,
+                                     .quantization = c->quantization,
+                                     .packed_weights_cache = c->packed_weights_cache };
     if (!model_open(&options, &e->model, st))
         return false;
     e->info.architecture = e->model->desc.architecture;

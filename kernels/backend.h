@@ -76,6 +76,9 @@ struct backend {
     /* Chooses the kernel for l's sizes and format, sets l->kernel and l->packed_bytes. One link of
      * a chain at a time, here and in linear_pack. */
     bool (*linear_plan)(const struct device *d, struct linear *l, struct status *st);
+    /* A name for how linear_plan's choice lays out packed memory: equal names, sizes and formats
+     * mean equal bytes. */
+    const char *(*linear_layout)(const struct linear *l);
     /* Packs `num_rows` rows of out_features beginning at row_begin. `rows` is host memory in
      * `format`, each of quant_row_bytes; they are converted to l->format on the way, which must
      * then be one that can be quantized to.

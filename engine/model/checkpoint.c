@@ -52,6 +52,7 @@ static bool map_fd(int fd, struct checkpoint_file *out, struct status *st)
         return status_set(st, STATUS_IO, "%s: cannot map: %s", out->name, strerror(errno));
     out->data = data;
     out->size_bytes = (size_t)info.st_size;
+    out->changed_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
     out->mapped = true;
     return true;
 }

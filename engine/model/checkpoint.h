@@ -40,7 +40,8 @@ struct checkpoint_file {
     const char *name;
     const unsigned char *data;
     size_t size_bytes;
-    bool mapped; /* unmapped by checkpoint_close; otherwise the caller's memory */
+    int64_t changed_ns; /* when its content last changed, by the file system; 0 for memory */
+    bool mapped;        /* unmapped by checkpoint_close; otherwise the caller's memory */
 };
 
 struct checkpoint {

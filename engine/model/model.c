@@ -189,6 +189,8 @@ bool model_open(const struct model_options *options, struct model **out, struct 
     struct hf_config hf = { 0 };
     struct model *m = xcalloc(1, sizeof *m);
     m->path = xstrdup(options->path);
+    if (options->packed_weights_cache)
+        m->packed_weights_cache = xstrdup(options->packed_weights_cache);
     bool ok = open_files(m, options->load_format, st) && read_config(m, &hf, st) &&
               read_generation_config(m, st) && open_checkpoint(m, options->load_format, st);
     if (ok && !hf.has_dtype)
@@ -216,6 +218,7 @@ void model_close(struct model *m)
         gguf_close(m->gguf); /* its checkpoint too */
     else
         checkpoint_close(m->checkpoint);
+    free(m->packed_weights_cache);
     free(m->path);
     free(m);
 }

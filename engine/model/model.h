@@ -17,10 +17,13 @@ struct model_options {
     const char *load_format;  /* "auto", "safetensors", "gguf", "dummy" */
     const char *dtype;        /* "auto", "float32", ... */
     const char *quantization; /* "none", "fp8", "int8", "int4"; NULL: none */
+    /* Where packed weights are kept from one start to the next; NULL: nowhere. */
+    const char *packed_weights_cache;
 };
 
 struct model {
     char *path;
+    char *packed_weights_cache; /* as in model_options */
     const struct model_arch *arch;
     struct decoder_desc desc;
     const struct quant_format *weight_format; /* of linears that are not quantized; see --dtype */

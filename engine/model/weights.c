@@ -2,7 +2,10 @@
  * filled piece by piece from several threads. */
 #include "engine/model/weights.h"
 #include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/packed_weights.h"
 #include "engine/model/rope_desc.h"
 #include "engine/model/weight_slot.h"
 #include "engine/model/weights_load.h"
@@ -19,6 +22,7 @@ enum { ALIGNMENT = 64 };
 struct layout {
     unsigned char *base;
     size_t used_bytes;
+    struct buf *description; /* of what lies where, a line each; NULL: not wanted */
 };
 
 /* A linear that is being laid out. */
@@ -186,6 +190,9 @@ static bool lay_out_link(struct device *d, struct layout *a, struct weights *w, 
 {
     if (!d->backend->linear_plan(d, l, st))
         return false;
+    if (a->description)
+        buf_printf(a->description, "%zu %s %s %d %d %zu\n", a->used_bytes, l->format->name,
+                   d->backend->linear_layout(l), l->out_features, l->in_features, l->packed_bytes);
     l->packed = place(a, l->packed_bytes);
     w->decode_bytes += stored_bytes(l);
     return true;
@@ -294,6 +301,7 @@ static bool lay_out(const struct model *m, struct device *d, struct layout *a, s
                     struct status *st)
 {
     const struct decoder_desc *desc = &m->desc;
+    w->decode_bytes = 0;
     if (!lay_out_slot(m, d, a, w, W_EMBEDDING, 0, st) ||
         !lay_out_slot(m, d, a, w, W_POSITION_EMBEDDING, 0, st))
         return false;
@@ -505,37 +513,81 @@ static bool upload_orders(const struct model *m, struct device *d, struct weight
 
 /* --- load ------------------------------------------------------------------------------------ */
 
+/* Packs everything into a new arena. */
+static bool pack_arena(const struct model *m, struct device *d, struct weights *w,
+                       const struct weights_progress *report, struct status *st)
+{
+    size_t planned = w->device_bytes;
+    if (!d->backend->alloc(d, &w->arena, planned, MEMORY_DEVICE, st))
+        return status_prefix(st, "weights of %zu bytes: ", planned);
+    struct layout placing = { .base = w->arena.data };
+    bool ok = lay_out(m, d, &placing, w, st);
+    assert(!ok || placing.used_bytes == planned);
+    ok = ok && check_sources(m, st) && upload_orders(m, d, w, st) &&
+         (m->checkpoint ? load_vectors(m, d, w, st) : dummy_vectors(m, d, w, st));
+    if (ok)
+        weights_pack_all(m, d, w, report);
+    return ok && d->backend->sync(d, st);
+}
+
+/* The image of an earlier start, where there is one that fits. */
+static bool map_arena(const struct model *m, struct device *d, struct weights *w,
+                      const struct packed_cache_id *id)
+{
+    uint64_t start = clock_now_ns();
+    struct status st;
+    if (!packed_cache_map(m->packed_weights_cache, id, &w->arena, &st)) {
+        if (st.code != STATUS_NOT_FOUND)
+            log_warning("packed weights are made anew: %s", st.message);
+        return false;
+    }
+    w->arena_is_mapped = true;
+    struct layout placing = { .base = w->arena.data };
+    bool ok = lay_out(m, d, &placing, w, &st); /* as it went when the bytes were counted */
+    assert(ok && placing.used_bytes == id->arena_bytes);
+    (void)ok;
+    log_info("packed weights: %zu bytes mapped and checked in %.0f ms", id->arena_bytes,
+             clock_seconds_between(start, clock_now_ns()) * 1e3);
+    return true;
+}
+
+/* Counts the bytes, and finds the id of their image. */
+static bool describe_arena(const struct model *m, struct device *d, struct weights *w, int32_t rank,
+                           struct packed_cache_id *id, struct status *st)
+{
+    struct buf description;
+    buf_init(&description, 0);
+    struct layout counting = { .description = &description };
+    bool ok = lay_out(m, d, &counting, w, st);
+    if (ok)
+        *id = packed_weights_id(m, d, rank, &description, counting.used_bytes);
+    buf_free(&description);
+    return ok;
+}
+
 bool weights_load(const struct model *m, struct device *d, struct comm *c,
                   void (*progress)(void *arg, size_t done_bytes, size_t total_bytes),
                   void *progress_arg, struct weights **out, struct status *st)
 {
-    size_t planned = 0;
     if (c->world_size != 1)
         return status_set(st, STATUS_UNSUPPORTED, "weights cannot be split over %d ranks yet",
                           c->world_size);
-    if (!weights_plan(m, d, &planned, NULL, st))
-        return false;
-    struct weights *w = weights_new(&m->desc);
-    if (!d->backend->alloc(d, &w->arena, planned, MEMORY_DEVICE, st)) {
-        status_prefix(st, "weights of %zu bytes: ", planned);
-        free_structs(w);
-        return false;
-    }
-    struct layout placing = { .base = w->arena.data };
     struct weights_progress report = { progress, progress_arg };
-    bool ok = lay_out(m, d, &placing, w, st);
-    assert(!ok || placing.used_bytes == planned);
-    ok = ok && check_sources(m, st) && upload_orders(m, d, w, st) &&
-         upload_rope(&m->desc.rope, d, &w->rope, st) &&
-         upload_rope(&m->desc.sliding_rope, d, &w->sliding_rope, st) &&
-         (m->checkpoint ? load_vectors(m, d, w, st) : dummy_vectors(m, d, w, st));
-    if (ok)
-        weights_pack_all(m, d, w, &report);
-    ok = ok && d->backend->sync(d, st);
+    struct weights *w = weights_new(&m->desc);
+    struct packed_cache_id id;
+    bool cached =
+        m->packed_weights_cache && m->checkpoint && (d->backend->caps & BACKEND_HOST_MEMORY);
+    bool ok = describe_arena(m, d, w, c->rank, &id, st) &&
+              ((cached && map_arena(m, d, w, &id)) || pack_arena(m, d, w, &report, st)) &&
+              upload_rope(&m->desc.rope, d, &w->rope, st) &&
+              upload_rope(&m->desc.sliding_rope, d, &w->sliding_rope, st) &&
+              d->backend->sync(d, st);
     if (!ok) {
         weights_free(w, d);
         return false;
     }
+    if (cached && !w->arena_is_mapped)
+        w->cache_writer = packed_cache_write_begin(m->packed_weights_cache, &id, w->arena.data);
     *out = w;
     return true;
 }
@@ -544,6 +596,10 @@ void weights_free(struct weights *w, struct device *d)
 {
     if (!w)
         return;
-    d->backend->free(d, &w->arena);
+    packed_cache_write_end(w->cache_writer);
+    if (w->arena_is_mapped)
+        packed_cache_unmap(&w->arena);
+    else
+        d->backend->free(d, &w->arena);
     free_structs(w);
 }

@@ -34,6 +34,8 @@ struct weights {
     size_t device_bytes;       /* all of it, exactly */
     size_t decode_bytes;       /* of linears that a decode step reads, whatever its batch size */
     struct buffer arena;       /* the one block that everything above points into */
+    bool arena_is_mapped;      /* from the cache of packed weights */
+    struct packed_cache_writer *cache_writer; /* NULL: none */
 };
 
 /* Exact bytes weights_load will take on `d`, and those a decode step will read (NULL: not wanted).

@@ -282,6 +282,7 @@ const struct backend backend_cpu = {
     .workspace_bytes = cpu_workspace_bytes,
     .reserve_workspace = cpu_reserve_workspace,
     .linear_plan = cpu_linear_plan,
+    .linear_layout = cpu_linear_layout,
     .linear_pack = cpu_linear_pack,
     .embedding = cpu_embedding,
     .norm = cpu_norm,

@@ -7,6 +7,7 @@
 
 /* linear.c, linear_heads.c, embedding.c */
 bool cpu_linear_plan(const struct device *d, struct linear *l, struct status *st);
+const char *cpu_linear_layout(const struct linear *l);
 void cpu_linear_pack(const struct device *d, const struct linear *l, int32_t row_begin,
                      int32_t num_rows, const void *rows, const struct quant_format *format);
 void cpu_linear(struct device *d, struct tensor *out, const struct tensor *x,

@@ -160,6 +160,11 @@ bool cpu_linear_plan(const struct device *d, struct linear *l, struct status *st
     return true;
 }
 
+const char *cpu_linear_layout(const struct linear *l)
+{
+    return l->kernel->name;
+}
+
 void *linear_panel_at(const struct linear *l, int32_t panel)
 {
     return (char *)l->packed + (size_t)panel * l->panel_bytes;

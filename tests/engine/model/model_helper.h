@@ -91,7 +91,10 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
 {
     struct status st;
     const char *path = o->path, *isa = o->isa, *kv_dtype = o->kv_dtype;
-    struct model_options mo = { path, o->load_format, o->dtype, o->quantization };
+    struct model_options mo = { .path = path,
+                                .load_format = o->load_format,
+                                .dtype = o->dtype,
+                                .quantization = o->quantization };
     struct device_options dev = { .num_threads = 2, .isa = isa };
     memset(r, 0, sizeof *r);
     if (!model_open(&mo, &r->model, &st))

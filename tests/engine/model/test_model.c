@@ -33,7 +33,7 @@ static void config_dir(char dir[64], const char *patch)
 static void expect_refused(const char *path, const char *load_format, const char *dtype,
                            const char *words)
 {
-    struct model_options o = { path, load_format, dtype, NULL };
+    struct model_options o = { .path = path, .load_format = load_format, .dtype = dtype };
     struct model *m = NULL;
     struct status st = { 0 };
     bool ok = model_open(&o, &m, &st);
@@ -43,7 +43,7 @@ static void expect_refused(const char *path, const char *load_format, const char
 
 static struct model *open_model(const char *path, const char *load_format, const char *dtype)
 {
-    struct model_options o = { path, load_format, dtype, NULL };
+    struct model_options o = { .path = path, .load_format = load_format, .dtype = dtype };
     struct model *m = NULL;
     struct status st;
     if (!model_open(&o, &m, &st))

@@ -30,7 +30,9 @@ static void load_quantized(struct loaded *l, const char *path, const char *load_
                            const char *dtype, const char *quantization)
 {
     struct status st;
-    struct model_options mo = { path, load_format, dtype, quantization };
+    struct model_options mo = {
+        .path = path, .load_format = load_format, .dtype = dtype, .quantization = quantization
+    };
     struct device_options dev = { .num_threads = 1, .isa = "auto" };
     memset(l, 0, sizeof *l);
     l->comm = comm_self_open();

@@ -125,7 +125,9 @@ static void test_published_shape(void **state)
 {
     struct model *m;
     struct status st;
-    struct model_options options = { "../shared/shapes/qwen3-30b-a3b", "dummy", "auto", NULL };
+    struct model_options options = { .path = "../shared/shapes/qwen3-30b-a3b",
+                                     .load_format = "dummy",
+                                     .dtype = "auto" };
     (void)state;
     if (!file_exists("../shared/shapes/qwen3-30b-a3b/config.json")) {
         print_message("skip: there is no ../shared/shapes/qwen3-30b-a3b\n");
