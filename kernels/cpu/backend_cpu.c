@@ -165,12 +165,14 @@ static bool cpu_alloc(struct device *d, struct buffer *out, size_t size_bytes,
         return status_set(st, STATUS_UNAVAILABLE, "cannot allocate %zu bytes of memory: %s",
                           size_bytes, strerror(errno ? errno : ENOMEM));
     out->size_bytes = size_bytes;
+    d->allocated_bytes += size_bytes;
     return true;
 }
 
 static void cpu_free(struct device *d, struct buffer *buffer)
 {
-    (void)d;
+    if (buffer->data)
+        d->allocated_bytes -= buffer->size_bytes;
     if (buffer->data && buffer->size_bytes < MAP_THRESHOLD_BYTES)
         free(buffer->data);
     else if (buffer->data)
