@@ -163,6 +163,20 @@ static bool choose_kv_cache_dtype(const struct engine *e, enum dtype *out, struc
     return true;
 }
 
+/* What is wrong goes to the caller; here, what would help. */
+static void log_advice(const struct model *m, struct device *d,
+                       const struct memory_plan_options *options)
+{
+    struct buf lines;
+    buf_init(&lines, 0);
+    memory_plan_advise(m, d, options, &lines);
+    char *rest = NULL, *text = buf_take(&lines);
+    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        log_info("%s", line);
+    free(text);
+}
+
 static bool plan_up(void *context, struct status *st)
 {
     struct engine *e = context;
@@ -183,18 +197,21 @@ static bool plan_up(void *context, struct status *st)
         .kv_cache_dtype = kv_dtype,
     };
     const struct memory_plan *p = &e->plan;
-    if (!memory_plan_make(e->model, e->executor.workers[0].device, &options, &e->plan, st))
+    struct device *d = e->executor.workers[0].device;
+    if (!memory_plan_make(e->model, d, &options, &e->plan, st)) {
+        log_advice(e->model, d, &options);
         return false;
+    }
     model_set_max_len(e->model, p->max_model_len);
     e->info.max_model_len = p->max_model_len;
-    e->info.decode_weight_bytes = (int64_t)p->decode_weight_bytes;
+    e->info.decode_weight_bytes = (int64_t)p->weights.decode_bytes;
     e->info.block_size = p->block_size;
     e->info.num_blocks = p->num_blocks;
     e->info.num_kv_cache_groups = p->kv_spec.num_groups;
     e->info.max_logprobs = (int32_t)c->max_logprobs;
     log_info("memory plan: weights %zu, activations %zu, workspace %zu, batch %zu, KV cache %zu "
              "bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens at once",
-             p->weights_bytes, p->activation_bytes, p->workspace_bytes, p->batch_bytes,
+             p->weights.bytes, p->activation_bytes, p->workspace_bytes, p->batch_bytes,
              p->kv_cache_bytes, p->num_blocks, p->block_size, (long long)p->kv_cache_tokens,
              p->max_concurrency, p->max_model_len);
     return true;
@@ -207,11 +224,11 @@ static bool weights_up(void *context, struct status *st)
     struct engine *e = context;
     if (!executor_load_weights(&e->executor, e->model, st))
         return false;
-    size_t taken = e->executor.workers[0].weights->device_bytes;
-    if (taken != e->plan.weights_bytes) {
+    size_t taken = executor_taken_bytes(&e->executor);
+    if (taken != e->plan.weights.bytes) {
         executor_unload_weights(&e->executor);
         return status_set(st, STATUS_INTERNAL, "weights took %zu bytes, %zu were planned", taken,
-                          e->plan.weights_bytes);
+                          e->plan.weights.bytes);
     }
     return true;
 }
@@ -227,7 +244,18 @@ static void weights_down(void *context)
 static bool kv_cache_up(void *context, struct status *st)
 {
     struct engine *e = context;
-    return executor_allocate(&e->executor, e->model, &e->plan, st);
+    if (!executor_allocate(&e->executor, e->model, &e->plan, st))
+        return false;
+    size_t planned = memory_plan_total_bytes(&e->plan);
+    size_t taken = executor_taken_bytes(&e->executor);
+    log_info("memory taken: %zu bytes, planned: %zu", taken, planned);
+    /* Other devices round what they give out. */
+    if (taken == planned ||
+        !(e->executor.workers[0].device->backend->caps & BACKEND_HOST_MEMORY))
+        return true;
+    executor_release(&e->executor);
+    return status_set(st, STATUS_INTERNAL, "the device gave out %zu bytes, %zu were planned", taken,
+                      planned);
 }
 
 static void kv_cache_down(void *context)

@@ -37,6 +37,17 @@ bool executor_load_weights(struct executor *x, const struct model *m, struct sta
     return true;
 }
 
+size_t executor_taken_bytes(const struct executor *x)
+{
+    size_t bytes = 0;
+    for (int32_t i = 0; i < x->num_workers; i++) {
+        const struct weights *w = x->workers[i].weights;
+        bytes += x->workers[i].device->allocated_bytes;
+        bytes += w && w->arena_is_mapped ? w->size.bytes : 0;
+    }
+    return bytes;
+}
+
 void executor_unload_weights(struct executor *x)
 {
     for (int32_t i = x->num_workers - 1; i >= 0; i--)

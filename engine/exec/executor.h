@@ -19,6 +19,8 @@ bool executor_open(struct executor *x, const char *backend_name,
 void executor_close(struct executor *x);
 bool executor_load_weights(struct executor *x, const struct model *m, struct status *st);
 void executor_unload_weights(struct executor *x);
+/* What the devices have given out so far, weights that are mapped from a file included. */
+size_t executor_taken_bytes(const struct executor *x);
 bool executor_allocate(struct executor *x, const struct model *m, const struct memory_plan *plan,
                        struct status *st);
 void executor_release(struct executor *x);

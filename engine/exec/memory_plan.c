@@ -1,7 +1,6 @@
-/* memory_plan.c - the arithmetic of the plan, its refusals, and its two printed forms. */
+/* memory_plan.c - the arithmetic of the plan, and its refusals. */
 #include "engine/exec/memory_plan.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 /* Logits of this many rows are made at once. 128 rows keep the head's product compute-bound, so a
@@ -44,7 +43,7 @@ static void set_limits(const struct model *m, const struct memory_plan_options *
 
 static size_t fixed_bytes(const struct memory_plan *p)
 {
-    return p->weights_bytes + p->activation_bytes + p->workspace_bytes + p->batch_bytes;
+    return p->weights.bytes + p->activation_bytes + p->workspace_bytes + p->batch_bytes;
 }
 
 /* The most blocks, over all groups, that one request of max_model_len holds at a time. */
@@ -103,7 +102,7 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
     memset(p, 0, sizeof *p);
     p->block_size = o->block_size;
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
-        !weights_plan(m, d, &p->weights_bytes, &p->decode_weight_bytes, st))
+        !weights_plan(m, d, &p->weights, st))
         return false;
     p->kv_spec = kv_cache_spec_make(&m->desc, o->kv_cache_dtype);
     kv_cache_spec_group(&p->kv_spec, &m->desc, p->max_model_len, o->block_size);
@@ -123,54 +122,12 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
     p->kv_cache_bytes = (size_t)blocks * p->block_bytes;
     int64_t full_len = kv_cache_groups_table_len(&p->kv_groups, p->max_model_len);
     p->kv_cache_tokens = blocks * full_len * p->block_size / blocks_of_request(p);
+    p->longest_len = kv_cache_groups_longest(&p->kv_groups, blocks, model_max_len(&m->desc));
     p->max_concurrency = (double)blocks / (double)blocks_of_request(p);
     return true;
 }
 
-struct plan_row {
-    const char *key, *label;
-    size_t bytes;
-};
-
-static void describe_json(const struct memory_plan *p, const struct plan_row *rows, size_t num_rows,
-                          struct buf *out)
+size_t memory_plan_total_bytes(const struct memory_plan *p)
 {
-    buf_append_char(out, '{');
-    for (size_t i = 0; i < num_rows; i++)
-        buf_printf(out, "\"%s\": %zu, ", rows[i].key, rows[i].bytes);
-    buf_printf(out,
-               "\"block_size\": %d, \"num_blocks\": %d, \"num_kv_cache_groups\": %d, "
-               "\"kv_cache_tokens\": %" PRId64
-               ", \"max_model_len\": %d, \"max_concurrency\": %.4f}\n",
-               p->block_size, p->num_blocks, p->kv_spec.num_groups, p->kv_cache_tokens,
-               p->max_model_len, p->max_concurrency);
-}
-
-void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *out)
-{
-    const struct plan_row rows[] = {
-        { "memory_total_bytes", "memory in all", p->memory.total_bytes },
-        { "memory_available_bytes", "memory available", p->memory.available_bytes },
-        { "weights_bytes", "weights", p->weights_bytes },
-        { "activation_bytes", "activations", p->activation_bytes },
-        { "workspace_bytes", "workspace", p->workspace_bytes },
-        { "batch_bytes", "batch staging", p->batch_bytes },
-        { "kv_cache_bytes", "KV cache", p->kv_cache_bytes },
-        { "total_bytes", "sum", fixed_bytes(p) + p->kv_cache_bytes },
-        { "block_bytes", "one KV block", p->block_bytes },
-    };
-    const size_t num_rows = sizeof rows / sizeof rows[0];
-    if (json) {
-        describe_json(p, rows, num_rows, out);
-        return;
-    }
-    for (size_t i = 0; i < num_rows; i++)
-        buf_printf(out, "%-18s %16zu bytes  %10.2f MiB\n", rows[i].label, rows[i].bytes,
-                   (double)rows[i].bytes / (1 << 20));
-    buf_printf(out, "%-18s %16d of %d tokens\n", "KV blocks", p->num_blocks, p->block_size);
-    buf_printf(out, "%-18s %16d\n", "KV groups", p->kv_spec.num_groups);
-    buf_printf(out, "%-18s %16" PRId64 "\n", "KV tokens", p->kv_cache_tokens);
-    buf_printf(out, "%-18s %16d tokens\n", "max model len", p->max_model_len);
-    buf_printf(out, "%-18s %16.2f full-length requests at once\n", "max concurrency",
-               p->max_concurrency);
+    return fixed_bytes(p) + p->kv_cache_bytes;
 }

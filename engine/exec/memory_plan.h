@@ -25,16 +25,16 @@ struct memory_plan_options {
 
 struct memory_plan {
     struct memory_info memory; /* before anything was allocated */
-    size_t weights_bytes;
-    size_t decode_weight_bytes; /* of them, those that a decode step reads */
-    size_t activation_bytes;    /* the decoder's arena, logits included */
-    size_t workspace_bytes;     /* the device's scratch */
-    size_t batch_bytes;         /* staging of a step's inputs and outputs */
-    size_t kv_cache_bytes;      /* num_blocks * block_bytes */
-    size_t block_bytes;         /* the layers of a group, K and V */
+    struct weights_size weights;
+    size_t activation_bytes; /* the decoder's arena, logits included */
+    size_t workspace_bytes;  /* the device's scratch */
+    size_t batch_bytes;      /* staging of a step's inputs and outputs */
+    size_t kv_cache_bytes;   /* num_blocks * block_bytes */
+    size_t block_bytes;      /* the layers of a group, K and V */
     int32_t num_blocks, block_size;
     int64_t kv_cache_tokens; /* of full-length requests */
     int32_t max_model_len;
+    int32_t longest_len;    /* of one request alone: the model's longest, or what the blocks hold */
     double max_concurrency; /* full-length requests that fit at once, at their largest */
     struct kv_cache_spec kv_spec;
     struct kv_cache_groups kv_groups;
@@ -46,7 +46,16 @@ struct memory_plan {
 bool memory_plan_make(const struct model *m, struct device *d,
                       const struct memory_plan_options *options, struct memory_plan *out,
                       struct status *st);
+/* All that the device holds. */
+size_t memory_plan_total_bytes(const struct memory_plan *p);
+
+/* --- memory_plan_text.c --- */
+
 /* The table for people, or one JSON object. */
 void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *out);
+/* After a refusal: which single change of the options would make the plan fit, one line each; empty
+ * where none of those tried does. */
+void memory_plan_advise(const struct model *m, struct device *d,
+                        const struct memory_plan_options *options, struct buf *out);
 
 #endif

@@ -184,6 +184,18 @@ static size_t stored_bytes(const struct linear *l)
     return l->format ? (size_t)l->out_features * quant_row_bytes(l->format, l->in_features) : 0;
 }
 
+static void count_format(struct weights_size *size, const struct linear *l)
+{
+    int32_t i = 0;
+    while (i < size->num_formats && strcmp(size->formats[i].format, l->format->name) != 0)
+        i++;
+    if (i == MAX_WEIGHT_FORMATS)
+        i--;
+    else if (i == size->num_formats)
+        size->formats[size->num_formats++].format = l->format->name;
+    size->formats[i].bytes += l->packed_bytes;
+}
+
 /* l->format is set, and l->bias if there is one. */
 static bool lay_out_link(struct device *d, struct layout *a, struct weights *w, struct linear *l,
                          struct status *st)
@@ -194,7 +206,8 @@ static bool lay_out_link(struct device *d, struct layout *a, struct weights *w, 
         buf_printf(a->description, "%zu %s %s %d %d %zu\n", a->used_bytes, l->format->name,
                    d->backend->linear_layout(l), l->out_features, l->in_features, l->packed_bytes);
     l->packed = place(a, l->packed_bytes);
-    w->decode_bytes += stored_bytes(l);
+    count_format(&w->size, l);
+    w->size.decode_bytes += stored_bytes(l);
     return true;
 }
 
@@ -207,7 +220,7 @@ static bool lay_out_linear(const struct model *m, struct device *d, struct layou
     const float *bias = shape->has_bias ? place(a, (size_t)shape->rows * sizeof *bias) : NULL;
     int32_t row = 0;
     bool was_ordered = false;
-    w->decode_bytes += shape->has_bias ? (size_t)shape->rows * sizeof *bias : 0;
+    w->size.decode_bytes += shape->has_bias ? (size_t)shape->rows * sizeof *bias : 0;
     for (int32_t part = 0; part < shape->num_parts; part++) {
         const struct quant_format *format =
             at->format ? at->format : held_format(m, at->slot, at->layer, at->expert, part);
@@ -259,7 +272,7 @@ static bool lay_out_slot(const struct model *m, struct device *d, struct layout 
                                .weight_offset = m->desc.traits.norm_weight_offset };
         if (shape.has_bias)
             norm->bias = place(a, bytes);
-        w->decode_bytes += shape.has_bias ? 2 * bytes : bytes;
+        w->size.decode_bytes += shape.has_bias ? 2 * bytes : bytes;
         return true;
     }
     struct linear_place at = { .shape = &shape, .slot = slot, .layer = layer };
@@ -301,7 +314,7 @@ static bool lay_out(const struct model *m, struct device *d, struct layout *a, s
                     struct status *st)
 {
     const struct decoder_desc *desc = &m->desc;
-    w->decode_bytes = 0;
+    w->size = (struct weights_size){ 0 };
     if (!lay_out_slot(m, d, a, w, W_EMBEDDING, 0, st) ||
         !lay_out_slot(m, d, a, w, W_POSITION_EMBEDDING, 0, st))
         return false;
@@ -315,10 +328,10 @@ static bool lay_out(const struct model *m, struct device *d, struct layout *a, s
         !lay_out_slot(m, d, a, w, W_LM_HEAD, 0, st))
         return false;
     w->head = desc->tie_word_embeddings ? &w->embedding : &w->lm_head;
-    w->device_bytes = a->used_bytes;
+    w->size.bytes = a->used_bytes;
     if (!desc->tie_word_embeddings) /* only single rows of it are looked up */
-        w->decode_bytes -= stored_bytes(&w->embedding);
-    w->decode_bytes -= stored_bytes(&w->positions);
+        w->size.decode_bytes -= stored_bytes(&w->embedding);
+    w->size.decode_bytes -= stored_bytes(&w->positions);
     return true;
 }
 
@@ -355,15 +368,13 @@ static void free_structs(struct weights *w)
     free(w);
 }
 
-bool weights_plan(const struct model *m, struct device *d, size_t *bytes, size_t *decode_bytes,
+bool weights_plan(const struct model *m, struct device *d, struct weights_size *out,
                   struct status *st)
 {
     struct layout counting = { 0 };
     struct weights *w = weights_new(&m->desc);
     bool ok = lay_out(m, d, &counting, w, st);
-    *bytes = counting.used_bytes;
-    if (decode_bytes)
-        *decode_bytes = w->decode_bytes;
+    *out = w->size;
     free_structs(w);
     return ok;
 }
@@ -517,7 +528,7 @@ static bool upload_orders(const struct model *m, struct device *d, struct weight
 static bool pack_arena(const struct model *m, struct device *d, struct weights *w,
                        const struct weights_progress *report, struct status *st)
 {
-    size_t planned = w->device_bytes;
+    size_t planned = w->size.bytes;
     if (!d->backend->alloc(d, &w->arena, planned, MEMORY_DEVICE, st))
         return status_prefix(st, "weights of %zu bytes: ", planned);
     struct layout placing = { .base = w->arena.data };

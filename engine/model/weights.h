@@ -21,6 +21,19 @@ struct layer_weights {
     struct linear shared_gate_up, shared_down, shared_gate;
 };
 
+/* What weights take on a device. */
+enum { MAX_WEIGHT_FORMATS = 16 }; /* more are counted with the last one */
+struct weights_size {
+    size_t bytes;        /* all of it, exactly */
+    size_t decode_bytes; /* of linears that a decode step reads, whatever its batch size */
+    /* Linears by how they are held, packed; norms, biases and alignment are the rest of `bytes`. */
+    struct weights_format_size {
+        const char *format; /* the model's or static */
+        size_t bytes;
+    } formats[MAX_WEIGHT_FORMATS];
+    int32_t num_formats;
+};
+
 struct weights {
     struct linear embedding; /* [vocab_size, hidden_size]; also the head when tied */
     struct linear positions; /* [max_position_embeddings, hidden_size] where they are learned */
@@ -31,16 +44,14 @@ struct weights {
     int32_t num_layers;
     const struct linear *head; /* &embedding or &lm_head */
     struct arena links;        /* further links of linears */
-    size_t device_bytes;       /* all of it, exactly */
-    size_t decode_bytes;       /* of linears that a decode step reads, whatever its batch size */
-    struct buffer arena;       /* the one block that everything above points into */
-    bool arena_is_mapped;      /* from the cache of packed weights */
+    struct weights_size size;
+    struct buffer arena;                      /* the one block that everything above points into */
+    bool arena_is_mapped;                     /* from the cache of packed weights */
     struct packed_cache_writer *cache_writer; /* NULL: none */
 };
 
-/* Exact bytes weights_load will take on `d`, and those a decode step will read (NULL: not wanted).
- * Reads no tensor. */
-bool weights_plan(const struct model *m, struct device *d, size_t *bytes, size_t *decode_bytes,
+/* Exactly what weights_load will take on `d`. Reads no tensor. */
+bool weights_plan(const struct model *m, struct device *d, struct weights_size *out,
                   struct status *st);
 
 /* Reads, converts, packs; tensors in parallel. Missing or surplus tensors, wrong shapes or dtypes

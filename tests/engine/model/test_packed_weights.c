@@ -49,7 +49,7 @@ static bool load_is_mapped(const char *dtype, const char *isa)
     struct loaded l;
     load(&l, dtype, isa);
     bool mapped = l.weights->arena_is_mapped;
-    assert_int_equal(l.weights->arena.size_bytes, l.weights->device_bytes);
+    assert_int_equal(l.weights->arena.size_bytes, l.weights->size.bytes);
     unload(&l);
     return mapped;
 }
@@ -63,8 +63,8 @@ static void test_second_load_is_the_first(void **state)
     load(&b, "bfloat16", "auto");
     assert_true(b.weights->arena_is_mapped);
     assert_null(b.weights->cache_writer);
-    assert_int_equal(a.weights->device_bytes, b.weights->device_bytes);
-    assert_memory_equal(a.weights->arena.data, b.weights->arena.data, a.weights->device_bytes);
+    assert_int_equal(a.weights->size.bytes, b.weights->size.bytes);
+    assert_memory_equal(a.weights->arena.data, b.weights->arena.data, a.weights->size.bytes);
     /* The structs point into the mapping as they did into the arena. */
     assert_int_equal((char *)a.weights->head->packed - (char *)a.weights->arena.data,
                      (char *)b.weights->head->packed - (char *)b.weights->arena.data);

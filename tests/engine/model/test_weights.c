@@ -15,7 +15,8 @@ struct loaded {
     struct device *device;
     struct comm *comm;
     struct weights *weights;
-    size_t planned, reported, reports;
+    struct weights_size planned;
+    size_t reported, reports;
 };
 
 static void count_progress(void *arg, size_t done, size_t total)
@@ -37,7 +38,7 @@ static void load_quantized(struct loaded *l, const char *path, const char *load_
     memset(l, 0, sizeof *l);
     l->comm = comm_self_open();
     if (!model_open(&mo, &l->model, &st) || !backend_cpu.open(&l->device, &dev, &st) ||
-        !weights_plan(l->model, l->device, &l->planned, NULL, &st) ||
+        !weights_plan(l->model, l->device, &l->planned, &st) ||
         !weights_load(l->model, l->device, l->comm, count_progress, l, &l->weights, &st))
         rig_fail(path, &st);
 }
@@ -68,16 +69,16 @@ static void check_plan(const char *dir, const char *load_format, const char *dty
 {
     struct loaded l;
     load(&l, dir, load_format, dtype);
-    assert_int_equal(l.planned, l.weights->device_bytes);
-    assert_int_equal(l.weights->arena.size_bytes, l.planned);
+    assert_int_equal(l.planned.bytes, l.weights->size.bytes);
+    assert_int_equal(l.weights->arena.size_bytes, l.planned.bytes);
     assert_int_equal((uintptr_t)l.weights->arena.data % 64, 0);
-    assert_true(l.planned >=
+    assert_true(l.planned.bytes >=
                 (size_t)model_num_parameters(l.model) * dtype_size(l.model->weight_format->dtype));
     assert_true(l.reports >= 1 && l.reported > 0);
     assert_ptr_equal(l.weights->head, l.model->desc.tie_word_embeddings ? &l.weights->embedding
                                                                         : &l.weights->lm_head);
     /* Everything lies in the arena, the last piece reaching its end. */
-    const char *begin = l.weights->arena.data, *end = begin + l.planned;
+    const char *begin = l.weights->arena.data, *end = begin + l.planned.bytes;
     const struct linear *down = &l.weights->layers[l.model->desc.num_hidden_layers - 1].down;
     assert_true((const char *)down->packed >= begin &&
                 (const char *)down->packed + down->packed_bytes <= end);
@@ -298,7 +299,7 @@ static void test_dummy_repeats(void **state)
     }
     rig_open(&a, dir, "dummy", "bfloat16", "auto");
     rig_open(&b, dir, "dummy", "bfloat16", "auto");
-    assert_memory_equal(a.weights->arena.data, b.weights->arena.data, a.weights->device_bytes);
+    assert_memory_equal(a.weights->arena.data, b.weights->arena.data, a.weights->size.bytes);
     int32_t ids[20];
     for (int32_t i = 0; i < 20; i++)
         ids[i] = i * 7;

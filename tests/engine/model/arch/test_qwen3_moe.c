@@ -93,14 +93,14 @@ static void check_dummy(const char *patch)
     char dir[] = "/tmp/inferd-moe-XXXXXX";
     struct rig r;
     int32_t ids[20];
-    size_t planned;
+    struct weights_size planned;
     struct status st;
     assert_non_null(mkdtemp(dir));
     write_config(dir, patch);
     rig_open(&r, dir, "dummy", "bfloat16", "auto");
-    assert_true(weights_plan(r.model, r.device, &planned, NULL, &st));
-    assert_int_equal(planned, r.weights->device_bytes);
-    assert_true(planned >= 2 * (size_t)model_num_parameters(r.model));
+    assert_true(weights_plan(r.model, r.device, &planned, &st));
+    assert_int_equal(planned.bytes, r.weights->size.bytes);
+    assert_true(planned.bytes >= 2 * (size_t)model_num_parameters(r.model));
     for (int32_t i = 0; i < 20; i++)
         ids[i] = i * 7;
     const struct tensor *logits = rig_step(&r, &(struct rig_span){ 0, ids, 20 }, 1);
