@@ -36,9 +36,9 @@ struct memory_info {
 
 struct device {
     const struct backend *backend;
-    struct status error;   /* sticky: the first failure of any op since the last sync */
+    struct status error;    /* sticky: the first failure of any op since the last sync */
     size_t allocated_bytes; /* what alloc and reserve_workspace have given out, as asked for */
-    char description[128]; /* for the log: "AMD EPYC, 2 threads, avx512_bf16" */
+    char description[128];  /* for the log: "AMD EPYC, 2 threads, avx512_bf16" */
 };
 
 #endif

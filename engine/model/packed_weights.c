@@ -2,7 +2,9 @@
 #include "engine/model/packed_weights.h"
 
 #include "base/build_id.h"
+#include "config/limits.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/json_file.h"
 #include "kernels/backend.h"
 
 #include <stdlib.h>
@@ -36,6 +38,18 @@ static void append_file(struct buf *text, const struct checkpoint_file *file)
     }
 }
 
+/* It says how quantized tensors are to be read. A GGUF file has none. */
+static void append_config(struct buf *text, const char *dir)
+{
+    struct status st;
+    json_t *config = json_file_read(dir, "config.json", LIMIT_MODEL_CONFIG_BYTES, &st);
+    char *dumped = config ? json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (dumped)
+        append_hash(text, dumped, strlen(dumped));
+    free(dumped);
+    json_decref(config);
+}
+
 struct packed_cache_id packed_weights_id(const struct model *m, const struct device *d,
                                          int32_t rank, const struct buf *layout, size_t arena_bytes)
 {
@@ -51,6 +65,7 @@ struct packed_cache_id packed_weights_id(const struct model *m, const struct dev
     if (build)
         append_hash(&text, build, len);
     append_hash(&text, buf_str(layout), layout->len);
+    append_config(&text, m->path);
     for (int32_t i = 0; m->checkpoint && i < m->checkpoint->num_files; i++)
         append_file(&text, &m->checkpoint->files[i]);
     id.content = hash_sip128(key, text.data, text.len);

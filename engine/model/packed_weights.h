@@ -8,9 +8,9 @@
 
 /* `layout` describes, as text, where in the arena each weight lies and by which kernel it was
  * packed; `rank` is the one whose share it is. What enters the content's id: the layout, this
- * build, and of each file of the checkpoint its name, size, time of change and a sample of its
- * bytes: the head, which holds the tensors' headers, the end, and pages spread over the rest. Whole
- * files are not hashed, which would take longer than packing them. */
+ * build, config.json, and of each file of the checkpoint its name, size, time of change and a
+ * sample of its bytes: the head, which holds the tensors' headers, the end, and pages spread over
+ * the rest. Whole files are not hashed, which would take longer than packing them. */
 struct packed_cache_id packed_weights_id(const struct model *m, const struct device *d,
                                          int32_t rank, const struct buf *layout,
                                          size_t arena_bytes);
