@@ -56,6 +56,23 @@ ifeq ($(ARCH),x86_64)
 KERNELS_SRC += $(wildcard kernels/cpu/x86/*.c)
 endif
 
+# --- the CUDA plug-in: built where there is an nvcc; CUDA=no leaves it out -------------------------
+CUDA      ?= auto
+CUDA_HOME ?= $(firstword $(patsubst %/bin/nvcc,%,$(wildcard /usr/local/cuda/bin/nvcc)) \
+               $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc 2>/dev/null))))
+NVCC      ?= $(wildcard $(CUDA_HOME)/bin/nvcc)
+# Real architectures; the lowest is kept as PTX too, which newer GPUs compile when they load it.
+CUDA_ARCHS ?= 80 90a
+CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
+CUDA_C    := $(wildcard kernels/cuda/*.c)
+CUDA_LOW  := $(firstword $(CUDA_ARCHS))
+GENCODE   := -gencode arch=compute_$(CUDA_LOW),code=[sm_$(CUDA_LOW),compute_$(CUDA_LOW)] \
+             $(foreach a,$(filter-out $(CUDA_LOW),$(CUDA_ARCHS)),-gencode arch=compute_$(a),code=sm_$(a))
+PLUGIN    := $(if $(SAN),,$(if $(filter no,$(CUDA)),,$(if $(NVCC),$(BUILD)/inferd_cuda.so)))
+# The same sources for the host's compiler, with tests/cuda_emu for the device and its runtime.
+EMU       := $(BUILD)/inferd_cuda_emu.so
+EMU_INC   := -Itests/cuda_emu/include
+
 # One short line per file; V=1 shows the commands.
 V   ?=
 run = $(if $(V),,@echo "  $(1) $@" && )
@@ -69,9 +86,12 @@ LIBS := $(SERVER_LIB) $(ENGINE_LIB) $(KERNELS_LIB)
 TEST_SRC := $(filter-out tests/fuzz/%,$(wildcard tests/test_*.c tests/*/test_*.c tests/*/*/test_*.c tests/*/*/*/test_*.c))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all clean serve test test-hub check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
+.PHONY: default all cuda clean serve test test-hub check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
         format install check-install sample models-table
+# `make` alone is all there is; `make all` leaves out the plug-in, which takes nvcc a minute or two.
+default: all cuda
 all: $(BUILD)/inferd
+cuda: $(PLUGIN)
 
 $(BUILD)/inferd: $(call obj,server/main.c) $(LIBS)
 	@mkdir -p $(@D)
@@ -103,6 +123,36 @@ $(BUILD)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
 	$(call run,CXX )$(CXX) $(CXXFLAGS) -c -o $@ $<
 
+# A compiler cache in front of the C compiler caches nvcc's work too.
+$(BUILD)/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call run,NVCC)$(filter ccache,$(CC)) $(NVCC) -std=c++17 -O3 -I. $(GENCODE) -Xcompiler -fPIC \
+	    -MMD -MP -MF $@.d -c -o $@ $<
+$(BUILD)/obj/kernels/cuda/%.c.o: kernels/cuda/%.c
+	@mkdir -p $(@D)
+	$(call run,CC  )$(CC) $(CFLAGS) -isystem $(CUDA_HOME)/include -c -o $@ $<
+# It takes the functions of base/ and kernels/ from the program that loads it.
+$(BUILD)/inferd_cuda.so: $(call obj,$(CUDA_SRC) $(CUDA_C))
+	$(call run,LINK)$(CXX) -shared -Wl,--exclude-libs,ALL -o $@ $^ \
+	    $(firstword $(wildcard $(CUDA_HOME)/lib64/libcudart_static.a $(CUDA_HOME)/lib/libcudart_static.a)) \
+	    -lpthread -ldl -lrt
+
+emu_obj = $(patsubst %,$(BUILD)/emu/%.o,$(1))
+# Fibers are nothing that the thread sanitizer knows: what runs on them is not instrumented.
+EMU_FLAGS := $(EMU_INC) -fno-strict-aliasing -Wno-unknown-pragmas -Wno-unused-function -Wno-shadow \
+             $(if $(filter tsan,$(SAN)),-fno-sanitize=all)
+$(BUILD)/emu/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call run,EMU )$(CXX) -x c++ $(CXXFLAGS) $(EMU_FLAGS) -c -o $@ $<
+$(BUILD)/emu/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	$(call run,CXX )$(CXX) $(CXXFLAGS) $(EMU_FLAGS) -c -o $@ $<
+$(BUILD)/emu/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(call run,CC  )$(CC) $(CFLAGS) $(EMU_INC) -c -o $@ $<
+$(EMU): $(call emu_obj,$(CUDA_SRC) $(CUDA_C) $(wildcard tests/cuda_emu/*.cc))
+	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -o $@ $^ -lpthread -ldl -lm
+
 # --- the two targets of a user ---------------------------------------------------------------------
 # Without MODEL: SmolLM2-135M-Instruct, from wherever it can be had (default_model.sh).
 MODEL ?=
@@ -125,8 +175,8 @@ $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c
 	@mkdir -p $(@D)
 	$(call run,TEST)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
 
-unit-tests: $(TESTS)
-run-unit-tests: $(TESTS)
+unit-tests: $(TESTS) $(EMU)
+run-unit-tests: $(TESTS) $(EMU)
 	@tests/run_unit.sh $(TESTS)
 
 # Everything, with what is installed: unit tests, then pytest against $(BUILD)/inferd.
@@ -170,13 +220,31 @@ test-hub: all venv
 bench: all
 	@tests/bench/run.sh $(BUILD)/inferd
 
+# --- a real GPU: each fails, saying so, where there is none ------------------------------------------
+CUDA_TESTS := $(filter $(BUILD)/tests/kernels/cuda/%,$(TESTS))
+.PHONY: test-gpu bench-gpu bundle bundle-only
+test-gpu: all $(CUDA_TESTS) $(EMU) venv
+	@BUILD=$(BUILD) VENV=$(VENV) tests/run_gpu.sh $(CUDA_TESTS)
+bench-gpu: all $(BUILD)/tests/bench/bench_copy
+	@tests/bench/gpu.sh $(BUILD)
+
+# --- a folder that runs anywhere ------------------------------------------------------------------
+# BUNDLE_TESTS=1 puts the tests of the CUDA backend in, to be run where the folder lies.
+BUNDLE       ?= $(BUILD)/bundle
+BUNDLE_TESTS ?=
+bundle: all $(if $(BUNDLE_TESTS),$(CUDA_TESTS) $(EMU)) bundle-only
+bundle-only: $(BUILD)/inferd-bundled
+	@./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(CUDA_TESTS))
+$(BUILD)/inferd-bundled: $(call obj,server/main.c) $(LIBS)
+	$(call run,LINK)$(CC) $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $^ $(LDLIBS)
+
 # --- lint ----------------------------------------------------------------------------------------
-OWN := $(shell git ls-files '*.[ch]' '*.cc' 2>/dev/null)
+OWN := $(shell git ls-files '*.[ch]' '*.cc' '*.cu' '*.cuh' 2>/dev/null)
 lint: layering
 	@$(SETUP) lint
 	@$(MAKE) --no-print-directory venv
 	@$(VENV)/bin/clang-format --dry-run -Werror $(OWN)
-	@shellcheck setup.sh default_model.sh .ci/run $(shell git ls-files 'tests/*.sh')
+	@shellcheck setup.sh bundle.sh default_model.sh .ci/run $(shell git ls-files 'tests/*.sh')
 	@JOBS=$(JOBS) tests/lint.sh $(filter-out tests/%,$(OWN))
 format: venv
 	$(VENV)/bin/clang-format -i $(OWN)

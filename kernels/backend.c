@@ -1,18 +1,74 @@
-/* backend.c - the list of backends in this build, best first. */
+/* backend.c - which backend a device is of: those in this program, and the CUDA plug-in beside it.
+ */
 #include "kernels/backend.h"
 
+#include "base/log.h"
+#include "kernels/plugin.h"
+
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct backend *const backends[] = { &backend_cpu };
 
+enum { MAX_PATH = 4096 };
+
 const struct backend *backend_find(const char *name)
 {
-    if (!name)
-        return NULL;
-    if (strcmp(name, "auto") == 0)
-        return backends[0];
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+    for (size_t i = 0; name && i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(backends[i]->name, name) == 0)
             return backends[i];
     return NULL;
+}
+
+/* --- the plug-in ------------------------------------------------------------------------------ */
+
+/* Beside the program, as in a build or a bundle, or where an installation has it. */
+static bool find_plugin(char *out, size_t size, struct status *st)
+{
+    static const char *const places[] = { "", "../lib/inferd/" };
+    char program[MAX_PATH];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    int directory = slash ? (int)(slash - program) : 0;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int n = snprintf(out, size, "%.*s/%sinferd_cuda.so", directory, program, places[i]);
+        if (n > 0 && (size_t)n < size && access(out, R_OK) == 0)
+            return true;
+    }
+    return status_set(st, STATUS_UNSUPPORTED,
+                      "there is no inferd_cuda.so beside the program: build it where nvcc is "
+                      "(make), or install a release with CUDA");
+}
+
+static bool open_cuda(const struct device_options *options, struct device **out, struct status *st)
+{
+    char path[MAX_PATH + 64];
+    if (!find_plugin(path, sizeof path, st))
+        return false;
+    const struct backend *backend = backend_load(path, st);
+    return backend && backend->open(out, options, st);
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+bool backend_open(const char *name, const struct device_options *options, struct device **out,
+                  struct status *st)
+{
+    struct status why_not;
+    *out = NULL;
+    if (strcmp(name, "cuda") == 0)
+        return open_cuda(options, out, st) || status_prefix(st, "--device cuda: ");
+    if (strcmp(name, "auto") == 0) {
+        status_clear(&why_not);
+        if (open_cuda(options, out, &why_not))
+            return true;
+        log_info("device auto: the CPU, because there is no usable GPU (%s)", why_not.message);
+        name = "cpu";
+    }
+    const struct backend *backend = backend_find(name);
+    if (!backend)
+        return status_set(st, STATUS_INVALID, "--device %s: this build has no such backend", name);
+    return backend->open(out, options, st);
 }

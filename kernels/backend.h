@@ -156,7 +156,12 @@ struct backend {
 
 extern const struct backend backend_cpu;
 
-/* The backend of that name ("cpu"), or NULL. "auto" gives the best one that can be used here. */
+/* The backend of that name among those in the program itself ("cpu"), or NULL. */
 const struct backend *backend_find(const char *name);
+/* Opens a device of "cpu" or of "cuda", whose backend is a plug-in, inferd_cuda.so beside the
+ * program. "auto" takes a GPU when there is one that can be used; else the log says why, and it is
+ * the CPU. */
+bool backend_open(const char *name, const struct device_options *options, struct device **out,
+                  struct status *st);
 
 #endif

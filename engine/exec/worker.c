@@ -14,11 +14,7 @@ bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
 {
     memset(w, 0, sizeof *w);
     w->rank = rank;
-    const struct backend *backend = backend_find(backend_name);
-    if (!backend)
-        return status_set(st, STATUS_INVALID, "--device %s: this build has no such backend",
-                          backend_name);
-    if (!backend->open(&w->device, options, st))
+    if (!backend_open(backend_name, options, &w->device, st))
         return false;
     w->comm = comm_self_open();
     pthread_mutex_init(&w->mutex, NULL);

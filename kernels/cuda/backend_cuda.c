@@ -1,0 +1,336 @@
+/* backend_cuda.c - the GPU as a backend: the workspace, the ops as launches, the list of ops. */
+#include "kernels/backend.h"
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/plugin.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+enum { WORKSPACE_ALIGN = 256 };
+
+/* --- workspace -------------------------------------------------------------------------------- */
+
+struct workspace_parts {
+    size_t linear, attention, sampling;
+    int32_t partial_slots;
+};
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + WORKSPACE_ALIGN - 1) / WORKSPACE_ALIGN * WORKSPACE_ALIGN;
+}
+
+static int32_t num_spans(int32_t len)
+{
+    return (len + CUDA_ATTENTION_SPAN - 1) / CUDA_ATTENTION_SPAN;
+}
+
+/* Enough for one sequence of the greatest length; more sequences than fit are done in turns. */
+static int32_t partial_slots(const struct workspace_desc *w)
+{
+    const int64_t spans = num_spans(w->max_model_len), all = spans * w->max_num_seqs;
+    const int64_t most = spans > CUDA_MAX_PARTIAL_SLOTS ? spans : CUDA_MAX_PARTIAL_SLOTS;
+    return (int32_t)(all < most ? all : most);
+}
+
+static struct workspace_parts workspace_parts(const struct workspace_desc *w)
+{
+    struct workspace_parts p = { .partial_slots = partial_slots(w) };
+    p.linear = aligned(cuda_linear_input_bytes(w));
+    p.attention =
+        aligned((size_t)p.partial_slots *
+                cuda_attention_partial_floats(w->num_kv_heads, w->head_dim) * sizeof(float));
+    p.sampling = aligned((size_t)w->max_logits_rows * 2 * (size_t)w->vocab_size * sizeof(float));
+    return p;
+}
+
+static size_t cuda_workspace_bytes(const struct device *d, const struct workspace_desc *w)
+{
+    (void)d;
+    struct workspace_parts p = workspace_parts(w);
+    return p.linear + p.attention + p.sampling;
+}
+
+static bool cuda_reserve_workspace(struct device *device, const struct workspace_desc *w,
+                                   struct status *st)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    struct workspace_parts p = workspace_parts(w);
+    cuda_free(device, &d->workspace);
+    d->linear_input = d->sampling = NULL;
+    d->partials = NULL;
+    d->linear_input_bytes = 0;
+    d->partial_slots = 0;
+    if (!cuda_alloc(device, &d->workspace, p.linear + p.attention + p.sampling, MEMORY_DEVICE, st))
+        return status_prefix(st, "workspace for %d tokens in a step: ", w->max_num_tokens);
+    char *at = d->workspace.data;
+    d->limits = *w;
+    d->linear_input = at;
+    d->linear_input_bytes = p.linear;
+    d->partials = (float *)(at + p.linear);
+    d->partial_slots = p.partial_slots;
+    d->sampling = at + p.linear + p.attention;
+    return true;
+}
+
+/* --- attention -------------------------------------------------------------------------------- */
+
+struct attention_kernel {
+    const char *name;
+    uint32_t dtypes; /* of the cache, 1 << dtype each */
+    int32_t min_arch, max_head_dim, head_dim_multiple;
+    uint32_t flags;
+    void (*run)(struct cuda_device *d, struct cuda_attention *a);
+};
+
+/* Sequences whose rows fit one tile are decode's, the others prefill's; both see all of them. */
+static void run_mma(struct cuda_device *d, struct cuda_attention *a)
+{
+    const int32_t group = a->params.num_heads / a->params.num_kv_heads;
+    const int32_t spans = num_spans(a->m.max_seq_len);
+    const int32_t at_once = spans > 0 ? d->partial_slots / spans : 0;
+    assert(spans <= d->partial_slots);
+    if ((int64_t)a->m.max_query_len * group > CUDA_ATTENTION_ROWS)
+        cuda_launch_attention_prefill(a, d->stream);
+    a->partials = d->partials;
+    for (int32_t seq = 0; at_once > 0 && seq < a->m.num_seqs; seq += at_once) {
+        a->seq_begin = seq;
+        a->seq_end = a->m.num_seqs - seq < at_once ? a->m.num_seqs : seq + at_once;
+        cuda_launch_attention_decode(a, d->stream);
+    }
+}
+
+static void run_simt(struct cuda_device *d, struct cuda_attention *a)
+{
+    cuda_launch_attention_simt(a, d->stream);
+}
+
+static struct cuda_kv cuda_kv_of(const struct kv_layer *kv)
+{
+    return (struct cuda_kv){ kv->k,          kv->v,          kv->dtype,
+                             kv->num_blocks, kv->block_size, kv->num_kv_heads,
+                             kv->head_dim };
+}
+
+#define DTYPE_BIT(dtype) (1u << (dtype))
+
+/* The last row that fits is taken. */
+static const struct attention_kernel attention_kernels[] = {
+    { "simt", DTYPE_BIT(DTYPE_F32) | DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16), 80, 512, 1,
+      CUDA_BATCH_INVARIANT, run_simt },
+    { "mma", DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16), 80, 256, 8, CUDA_BATCH_INVARIANT,
+      run_mma },
+};
+
+static void cuda_attention(struct device *device, struct tensor *out, const struct tensor *q,
+                           const struct kv_layer *kv, const struct attn_metadata *m,
+                           const struct attention_params *params)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    struct cuda_attention a = {
+        .out = *out, .q = *q, .kv = cuda_kv_of(kv), .m = *m, .params = *params
+    };
+    const struct attention_kernel *chosen = NULL;
+    assert(q->dtype == DTYPE_F32 && out->dtype == DTYPE_F32);
+    assert(params->num_kv_heads > 0 && params->num_heads % params->num_kv_heads == 0);
+    assert(kv->num_kv_heads == params->num_kv_heads && kv->head_dim == params->head_dim);
+    for (size_t i = 0; i < sizeof attention_kernels / sizeof attention_kernels[0]; i++) {
+        const struct attention_kernel *k = &attention_kernels[i];
+        if ((k->dtypes & DTYPE_BIT(kv->dtype)) && k->min_arch <= d->arch &&
+            kv->head_dim <= k->max_head_dim && kv->head_dim % k->head_dim_multiple == 0)
+            chosen = k;
+    }
+    if (chosen)
+        chosen->run(d, &a);
+    else if (device->error.code == STATUS_OK)
+        status_set(&device->error, STATUS_UNSUPPORTED,
+                   "the cuda backend has no attention for heads of %d %s elements", kv->head_dim,
+                   dtype_name(kv->dtype));
+    cuda_check(d, cudaGetLastError(), "attention");
+}
+
+/* --- the other ops: one launch each ----------------------------------------------------------- */
+
+static void launched(struct cuda_device *d, const char *op)
+{
+    cuda_check(d, cudaGetLastError(), op);
+}
+
+static void cuda_embedding(struct device *device, struct tensor *out, const int32_t *input_ids,
+                           const struct linear *weight)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    const struct cuda_matrix matrix = cuda_matrix_of(weight);
+    assert(out->dtype == DTYPE_F32 && out->cols == weight->in_features);
+    cuda_launch_embedding(out, input_ids, &matrix, d->fault, d->stream);
+    launched(d, "embedding");
+}
+
+static void cuda_gather_rows(struct device *device, struct tensor *out, const struct tensor *x,
+                             const int32_t *indices)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(out->dtype == DTYPE_F32 && x->dtype == DTYPE_F32 && out->cols == x->cols);
+    cuda_launch_gather_rows(out, x, indices, d->fault, d->stream);
+    launched(d, "gather_rows");
+}
+
+static void cuda_norm(struct device *device, struct tensor *out, struct tensor *residual,
+                      const struct tensor *x, const struct norm *norm)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    const struct tensor none = { 0 };
+    assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32);
+    assert(norm->size > 0 && x->cols % norm->size == 0 && out->cols == x->cols);
+    assert(out->rows == x->rows && (!residual || residual->rows == x->rows));
+    cuda_launch_norm(out, residual ? residual : &none, x, norm, d->stream);
+    launched(d, "norm");
+}
+
+static void cuda_rotary_cos_sin(struct device *device, struct tensor *cos_sin,
+                                const int32_t *positions, const struct rope *rope)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(cos_sin->dtype == DTYPE_F32 && rope->rotary_dim % 2 == 0);
+    assert(cos_sin->cols >= rope->rotary_dim);
+    cuda_launch_rotary_cos_sin(cos_sin, positions, rope, d->stream);
+    launched(d, "rotary_cos_sin");
+}
+
+static void cuda_rotary_embedding(struct device *device, struct tensor *x, int32_t head_dim,
+                                  const struct tensor *cos_sin, const struct rope *rope)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32 && cos_sin->dtype == DTYPE_F32 && x->rows <= cos_sin->rows);
+    assert(head_dim > 0 && x->cols % head_dim == 0 && rope->rotary_dim <= head_dim);
+    cuda_launch_rotary_embedding(x, head_dim, cos_sin, rope, d->stream);
+    launched(d, "rotary_embedding");
+}
+
+static void cuda_reshape_and_cache(struct device *device, const struct kv_layer *kv,
+                                   const struct tensor *k, const struct tensor *v,
+                                   const int32_t *slot_mapping)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(k->dtype == DTYPE_F32 && v->dtype == DTYPE_F32 && k->rows == v->rows);
+    assert(k->cols == kv->num_kv_heads * kv->head_dim && v->cols == k->cols);
+    const struct cuda_kv cache = cuda_kv_of(kv);
+    cuda_launch_reshape_and_cache(&cache, k, v, slot_mapping, d->stream);
+    launched(d, "reshape_and_cache");
+}
+
+static void cuda_act_and_mul(struct device *device, struct tensor *out, const struct tensor *x,
+                             enum activation act)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32);
+    assert(x->cols == 2 * out->cols && x->rows == out->rows);
+    cuda_launch_activation(out, x, (int32_t)act, true, d->stream);
+    launched(d, "act_and_mul");
+}
+
+static void cuda_act(struct device *device, struct tensor *x, enum activation act)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32);
+    cuda_launch_activation(x, x, (int32_t)act, false, d->stream);
+    launched(d, "act");
+}
+
+static void cuda_softcap(struct device *device, struct tensor *x, float cap)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32 && cap > 0);
+    cuda_launch_softcap(x, cap, d->stream);
+    launched(d, "softcap");
+}
+
+static void cuda_add(struct device *device, struct tensor *x, const struct tensor *y)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32 && y->dtype == DTYPE_F32);
+    assert(x->rows == y->rows && x->cols == y->cols);
+    cuda_launch_add(x, y, d->stream);
+    launched(d, "add");
+}
+
+static void cuda_add_gated(struct device *device, struct tensor *x, const struct tensor *y,
+                           const struct tensor *gate)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->rows == y->rows && x->cols == y->cols && gate->rows == x->rows);
+    cuda_launch_add_gated(x, y, gate, d->stream);
+    launched(d, "add_gated");
+}
+
+static void cuda_scale(struct device *device, struct tensor *x, float factor)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32);
+    cuda_launch_scale(x, factor, d->stream);
+    launched(d, "scale");
+}
+
+static void cuda_sample(struct device *device, int32_t *sampled_ids, const struct tensor *logits,
+                        const struct sampling_metadata *m)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(logits->dtype == DTYPE_F32 && logits->rows >= m->num_rows && logits->cols > 0);
+    assert(logits->cols <= d->limits.vocab_size && m->num_rows <= d->limits.max_logits_rows);
+    cuda_launch_sample(sampled_ids, logits, m, d->sampling, d->stream);
+    launched(d, "sample");
+}
+
+static void cuda_logprobs(struct device *device, const struct logprobs_request *request,
+                          const struct tensor *logits)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(logits->dtype == DTYPE_F32 && logits->cols > 0 && logits->rows >= request->num_rows);
+    cuda_launch_logprobs(request, logits, d->stream);
+    launched(d, "logprobs");
+}
+
+extern const struct backend backend_cuda;
+const struct backend backend_cuda = {
+    .name = "cuda",
+    .caps = BACKEND_CAN_CAPTURE,
+    .open = cuda_open,
+    .close = cuda_close,
+    .bind_thread = cuda_bind_thread,
+    .bind_loader = cuda_bind_loader,
+    .memory_info = cuda_memory_info,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .copy = cuda_copy,
+    .sync = cuda_sync,
+    .workspace_bytes = cuda_workspace_bytes,
+    .reserve_workspace = cuda_reserve_workspace,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .graph_launch = cuda_graph_launch,
+    .graph_free = cuda_graph_free,
+    .linear_plan = cuda_linear_plan,
+    .linear_pack = cuda_linear_pack,
+    .embedding = cuda_embedding,
+    .norm = cuda_norm,
+    .linear = cuda_linear,
+    .rotary_cos_sin = cuda_rotary_cos_sin,
+    .rotary_embedding = cuda_rotary_embedding,
+    .reshape_and_cache = cuda_reshape_and_cache,
+    .attention = cuda_attention,
+    .act_and_mul = cuda_act_and_mul,
+    .act = cuda_act,
+    .softcap = cuda_softcap,
+    .add_gated = cuda_add_gated,
+    .gather_rows = cuda_gather_rows,
+    .add = cuda_add,
+    .scale = cuda_scale,
+    .sample = cuda_sample,
+    .logprobs = cuda_logprobs,
+};
+
+extern const struct backend_plugin inferd_backend_plugin;
+const struct backend_plugin inferd_backend_plugin = { .version = INFERD_VERSION,
+                                                      .backend_bytes = sizeof(struct backend),
+                                                      .backend = &backend_cuda };

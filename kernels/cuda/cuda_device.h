@@ -1,0 +1,103 @@
+/* cuda_device.h - an opened GPU: its streams, workspace and staging buffers. Private to
+ * kernels/cuda. */
+#ifndef INFERD_KERNELS_CUDA_CUDA_DEVICE_H
+#define INFERD_KERNELS_CUDA_CUDA_DEVICE_H
+
+#include "kernels/backend.h"
+#include "kernels/cuda/launch.h"
+
+#include <pthread.h>
+
+enum {
+    CUDA_MIN_ARCH = 80,            /* cp.async, and mma with bfloat16 */
+    CUDA_NUM_STAGING = 4,          /* pinned buffers between files and the device */
+    CUDA_STAGING_BYTES = 8 << 20,  /* of each: at this size a bus transfer runs at full speed */
+    CUDA_MAX_PINNED = 16,          /* buffers of MEMORY_PINNED at once */
+    CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span) pairs that decode attention does at once */
+};
+
+enum cuda_flags {
+    /* A row's bits do not depend on how many rows ride along. */
+    CUDA_BATCH_INVARIANT = 1u << 0
+};
+
+/* A row of the table in linear_cuda.c. */
+struct linear_kernel {
+    const char *name;
+    enum dtype weights;
+    int32_t min_arch;
+    uint32_t flags;
+    void (*run)(const struct cuda_product *p, cudaStream_t stream);
+};
+
+struct cuda_staging {
+    void *data; /* pinned */
+    cudaEvent_t copied;
+    bool busy; /* a thread fills it */
+};
+
+struct cuda_device {
+    struct device base; /* first, so that a struct device * can be cast */
+    int32_t index, arch;
+    cudaStream_t stream;           /* all ops and copies of the worker's thread */
+    struct cuda_fault *fault;      /* device memory */
+    struct cuda_fault *fault_host; /* pinned */
+    void *pinned[CUDA_MAX_PINNED];
+
+    /* --- workspace: one block, cut into the parts below by reserve_workspace --- */
+    struct workspace_desc limits;
+    struct buffer workspace;
+    void *linear_input; /* activations rounded for a product */
+    size_t linear_input_bytes;
+    float *partials; /* of decode attention */
+    int32_t partial_slots;
+    void *sampling;
+
+    /* --- loading: several threads pack at once --- */
+    pthread_mutex_t mutex; /* guards what follows, and base.error while threads pack */
+    pthread_cond_t changed;
+    cudaStream_t load_stream;
+    struct cuda_staging staging[CUDA_NUM_STAGING];
+    bool loading; /* the load stream may have work */
+};
+
+static inline struct cuda_device *cuda_device_of(struct device *d)
+{
+    return (struct cuda_device *)d;
+}
+
+/* The first failure sticks to the device; `what` and the words of CUDA make the message. */
+void cuda_check(struct cuda_device *d, cudaError_t error, const char *what);
+/* The same, into st. */
+bool cuda_failed(struct status *st, cudaError_t error, const char *what);
+/* Makes the calling thread's CUDA calls go to this device. */
+bool cuda_use(struct cuda_device *d);
+
+/* device_cuda.c */
+bool cuda_open(struct device **out, const struct device_options *options, struct status *st);
+void cuda_close(struct device *d);
+void cuda_bind_thread(struct device *d);
+void cuda_bind_loader(struct device *d);
+bool cuda_memory_info(struct device *d, struct memory_info *out, struct status *st);
+bool cuda_alloc(struct device *d, struct buffer *out, size_t size_bytes, enum memory_kind kind,
+                struct status *st);
+void cuda_free(struct device *d, struct buffer *buffer);
+void cuda_copy(struct device *d, void *dst, const void *src, size_t size_bytes,
+               enum copy_kind kind);
+bool cuda_sync(struct device *d, struct status *st);
+bool cuda_capture_begin(struct device *d, struct status *st);
+bool cuda_capture_end(struct device *d, struct graph **out, struct status *st);
+bool cuda_graph_launch(struct device *d, struct graph *graph);
+void cuda_graph_free(struct device *d, struct graph *graph);
+
+/* linear_cuda.c */
+size_t cuda_linear_input_bytes(const struct workspace_desc *w);
+bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *st);
+void cuda_linear_pack(const struct device *d, const struct linear *l, int32_t row_begin,
+                      int32_t num_rows, const void *rows, const struct quant_format *format);
+void cuda_linear(struct device *d, struct tensor *out, const struct tensor *x,
+                 const struct linear *weight);
+struct cuda_matrix cuda_matrix_of(const struct linear *l);
+void cuda_staging_close(struct cuda_device *d);
+
+#endif

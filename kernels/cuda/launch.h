@@ -1,0 +1,150 @@
+/* launch.h - the border between C and CUDA C++: one launcher per op, which only enqueues.
+ *
+ * All pointers but those to the argument structs are device addresses. Counts are upper bounds
+ * where kernels/metadata.h says so. Activations are float32. A launch that cannot be made leaves
+ * its error with the runtime (cudaPeekAtLastError). */
+#ifndef INFERD_KERNELS_CUDA_LAUNCH_H
+#define INFERD_KERNELS_CUDA_LAUNCH_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "kernels/metadata.h"
+#include "kernels/tensor.h"
+
+#include <cuda_runtime_api.h>
+
+/* Of kernels/weight.h: a launcher's own file includes it. */
+struct norm;
+struct rope;
+
+/* What a kernel found wrong; the first one stays until the host has read it. */
+enum cuda_fault_kind { CUDA_FAULT_NONE, CUDA_FAULT_EMBEDDING, CUDA_FAULT_GATHER };
+struct cuda_fault {
+    int32_t kind, row, index, limit; /* index[row] is not in [0, limit) */
+};
+
+/* Rows of weights: [rows, stride] of dtype, the columns from `cols` to stride zero; every row
+ * begins at a multiple of 16 bytes and stride is a multiple of CUDA_WEIGHT_ALIGN. */
+enum { CUDA_WEIGHT_ALIGN = 64 };
+struct cuda_matrix {
+    const void *data;
+    enum dtype dtype;
+    int32_t rows, cols;
+    int64_t stride;
+};
+
+static inline int64_t cuda_weight_stride(int32_t cols)
+{
+    return ((int64_t)cols + CUDA_WEIGHT_ALIGN - 1) / CUDA_WEIGHT_ALIGN * CUDA_WEIGHT_ALIGN;
+}
+
+/* --- embedding.cu, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu -----------------
+ */
+
+void cuda_launch_embedding(const struct tensor *out, const int32_t *ids,
+                           const struct cuda_matrix *weight, struct cuda_fault *fault,
+                           cudaStream_t stream);
+void cuda_launch_gather_rows(const struct tensor *out, const struct tensor *x,
+                             const int32_t *indices, struct cuda_fault *fault, cudaStream_t stream);
+void cuda_launch_add(const struct tensor *x, const struct tensor *y, cudaStream_t stream);
+void cuda_launch_scale(const struct tensor *x, float factor, cudaStream_t stream);
+void cuda_launch_softcap(const struct tensor *x, float cap, cudaStream_t stream);
+/* act is an enum activation. gated: x has twice out's columns; else x == out. */
+void cuda_launch_activation(const struct tensor *out, const struct tensor *x, int32_t act,
+                            bool gated, cudaStream_t stream);
+void cuda_launch_add_gated(const struct tensor *x, const struct tensor *y,
+                           const struct tensor *gate, cudaStream_t stream);
+/* residual->data may be NULL. */
+void cuda_launch_norm(const struct tensor *out, const struct tensor *residual,
+                      const struct tensor *x, const struct norm *norm, cudaStream_t stream);
+void cuda_launch_rotary_cos_sin(const struct tensor *cos_sin, const int32_t *positions,
+                                const struct rope *rope, cudaStream_t stream);
+void cuda_launch_rotary_embedding(const struct tensor *x, int32_t head_dim,
+                                  const struct tensor *cos_sin, const struct rope *rope,
+                                  cudaStream_t stream);
+
+/* --- linear_input.cu, gemv.cu, linear_dense.cu, linear_f32.cu ----------------------------------
+ */
+
+/* y = x W^T + bias. x is the scratch that cuda_launch_linear_input filled: [rows, weight.stride] of
+ * weight.dtype, zero beyond weight.cols. */
+struct cuda_product {
+    struct cuda_matrix weight;
+    const void *x;
+    const float *bias; /* or NULL */
+    float *out;
+    int64_t out_stride;
+    int32_t rows;
+};
+
+/* Column i of dst is x's column order[i]; NULL: column i. */
+void cuda_launch_linear_input(void *dst, const struct tensor *x, const int32_t *order,
+                              const struct cuda_matrix *weight, cudaStream_t stream);
+/* bfloat16 and float16, up to CUDA_GEMV_MAX_ROWS rows; and any number of rows. An element of out
+ * has the same bits from both: sums run over pieces of CUDA_SUM_PIECE columns, each in the order
+ * that mma_16816 takes them, and the pieces are added in rising order. */
+enum { CUDA_GEMV_MAX_ROWS = 16, CUDA_SUM_PIECE = 256 };
+void cuda_launch_gemv(const struct cuda_product *p, cudaStream_t stream);
+void cuda_launch_linear_dense(const struct cuda_product *p, cudaStream_t stream);
+/* float32, any number of rows. */
+void cuda_launch_linear_f32(const struct cuda_product *p, cudaStream_t stream);
+
+/* --- reshape_and_cache.cu, attention_*.cu ------------------------------------------------------
+ */
+
+/* A layer's paged cache. Within a block K, and V, are [num_kv_heads, block_size, head_dim]. */
+struct cuda_kv {
+    void *k, *v;
+    enum dtype dtype;
+    int32_t num_blocks, block_size, num_kv_heads, head_dim;
+};
+
+void cuda_launch_reshape_and_cache(const struct cuda_kv *kv, const struct tensor *k,
+                                   const struct tensor *v, const int32_t *slot_mapping,
+                                   cudaStream_t stream);
+
+/* The context is taken in tiles of CUDA_ATTENTION_TILE positions; CUDA_ATTENTION_SPAN of them make
+ * a span, which one block computes; spans are merged in rising order. Both are fixed, so that a
+ * row's result depends on its own positions only. */
+enum {
+    CUDA_ATTENTION_TILE = 64,
+    CUDA_ATTENTION_SPAN = 512,
+    /* Rows (a query of one head each) that one warp's tile holds. Sequences with more in a step
+     * are the prefill kernel's, the others the decode kernel's; the bits are the same. */
+    CUDA_ATTENTION_ROWS = 16
+};
+struct cuda_attention {
+    struct tensor out, q;
+    struct cuda_kv kv;
+    struct attn_metadata m;
+    struct attention_params params;
+    int32_t seq_begin, seq_end; /* decode: the sequences of this launch */
+    float *partials;            /* decode: see attention_decode.cu */
+};
+/* float32s of `partials` per sequence and span. */
+static inline size_t cuda_attention_partial_floats(int32_t num_kv_heads, int32_t head_dim)
+{
+    return (size_t)num_kv_heads * CUDA_ATTENTION_ROWS * ((size_t)head_dim + 2);
+}
+/* KV in bfloat16 or float16, head_dim a multiple of 8 up to 256. */
+void cuda_launch_attention_prefill(const struct cuda_attention *a, cudaStream_t stream);
+void cuda_launch_attention_decode(const struct cuda_attention *a, cudaStream_t stream);
+/* Any dtype, head_dim up to 512; for all sequences. */
+void cuda_launch_attention_simt(const struct cuda_attention *a, cudaStream_t stream);
+
+/* --- sampling.cu, logprobs.cu ------------------------------------------------------------------
+ */
+
+/* scratch: [num_rows, 2 * vocab] 32-bit words. */
+void cuda_launch_sample(int32_t *sampled_ids, const struct tensor *logits,
+                        const struct sampling_metadata *m, void *scratch, cudaStream_t stream);
+void cuda_launch_logprobs(const struct logprobs_request *request, const struct tensor *logits,
+                          cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,29 @@
+/* emu_control.h - what a test can ask of the emulated CUDA, and what it records. Found by dlsym in
+ * inferd_cuda_emu.so. */
+#ifndef INFERD_TESTS_CUDA_EMU_EMU_CONTROL_H
+#define INFERD_TESTS_CUDA_EMU_EMU_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct emu_record {
+    int64_t allocations, frees; /* of device and pinned memory */
+    int64_t launches, copies, syncs, graph_launches;
+    size_t device_bytes, pinned_bytes; /* held now */
+};
+
+void emu_get_record(struct emu_record *out);
+/* The `after`th call from now on of the runtime's function of that name returns `error`. */
+void emu_fail(const char *function, int after, int error);
+/* What cudaGetDeviceProperties says: the compute capability, and how much memory there is. */
+void emu_set_device(int major, int minor, size_t total_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

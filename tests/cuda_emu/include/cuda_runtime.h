@@ -1,0 +1,285 @@
+/* cuda_runtime.h - CUDA C++ on the host: what a .cu file of kernels/cuda may use of the language
+ * and of the device, in terms of tests/cuda_emu/grid.h. Found before CUDA's own header of this name
+ * when the kernels are compiled with the host's compiler. */
+#ifndef INFERD_TESTS_CUDA_EMU_CUDA_RUNTIME_H
+#define INFERD_TESTS_CUDA_EMU_CUDA_RUNTIME_H
+
+#include "tests/cuda_emu/grid.h"
+#include "tests/cuda_emu/include/cuda_bf16.h"
+#include "tests/cuda_emu/include/cuda_fp16.h"
+#include "tests/cuda_emu/include/cuda_runtime_api.h"
+
+#include <cmath>
+#include <functional>
+#include <tuple>
+
+#define INFERD_CUDA_EMU 1
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__   static /* blocks run one after another */
+#define __align__(n) alignas(n)
+
+#define threadIdx (emu_self->index)
+#define blockIdx  emu_block_index
+#define blockDim  emu_block_size
+#define gridDim   emu_grid_size
+
+struct alignas(8) uint2 {
+    unsigned int x, y;
+};
+struct alignas(16) uint4 {
+    unsigned int x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+static inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, unsigned int w)
+{
+    return { x, y, z, w };
+}
+static inline float2 make_float2(float x, float y)
+{
+    return { x, y };
+}
+static inline float4 make_float4(float x, float y, float z, float w)
+{
+    return { x, y, z, w };
+}
+
+/* --- numbers ---------------------------------------------------------------------------------- */
+
+static inline unsigned int __float_as_uint(float x)
+{
+    unsigned int bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static inline float __uint_as_float(unsigned int bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+static inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+static inline float __fsub_rn(float a, float b)
+{
+    return a - b;
+}
+static inline float __fmaf_rn(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+static inline int __popc(unsigned int x)
+{
+    return __builtin_popcount(x);
+}
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
+{
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+template <typename T> static inline T __ldg(const T *at)
+{
+    return *at;
+}
+
+/* --- block and warp --------------------------------------------------------------------------- */
+
+static inline void __syncthreads(void)
+{
+    emu_barrier();
+}
+static inline void __syncwarp(unsigned int mask = 0xffffffffu)
+{
+    if (mask != 0xffffffffu)
+        emu_die("__syncwarp of a part of a warp");
+    emu_exchange("__syncwarp", "", 0);
+}
+template <typename T> static inline T emu_lane(const emu_slot *slots, unsigned int lane)
+{
+    T value;
+    memcpy(&value, slots[lane].bytes, sizeof value);
+    return value;
+}
+static inline void emu_check_mask(unsigned int mask)
+{
+    if (mask != 0xffffffffu)
+        emu_die("a warp operation of a part of a warp");
+}
+template <typename T> static inline T __shfl_sync(unsigned int mask, T value, int lane)
+{
+    emu_check_mask(mask);
+    return emu_lane<T>(emu_exchange("__shfl_sync", &value, sizeof value), (unsigned)lane % 32);
+}
+template <typename T> static inline T __shfl_xor_sync(unsigned int mask, T value, int lane_mask)
+{
+    emu_check_mask(mask);
+    return emu_lane<T>(emu_exchange("__shfl_xor_sync", &value, sizeof value),
+                       (emu_self->linear ^ (unsigned)lane_mask) % 32);
+}
+template <typename T> static inline T __shfl_up_sync(unsigned int mask, T value, unsigned int delta)
+{
+    emu_check_mask(mask);
+    unsigned int lane = emu_self->linear % 32;
+    return emu_lane<T>(emu_exchange("__shfl_up_sync", &value, sizeof value),
+                       lane < delta ? lane : lane - delta);
+}
+static inline unsigned int __ballot_sync(unsigned int mask, int predicate)
+{
+    emu_check_mask(mask);
+    const emu_slot *slots = emu_exchange("__ballot_sync", &predicate, sizeof predicate);
+    unsigned int bits = 0;
+    for (unsigned int i = 0; i < 32; i++)
+        bits |= (emu_lane<int>(slots, i) != 0 ? 1u : 0u) << i;
+    return bits;
+}
+
+/* --- atomics: threads change only at barriers and warp operations ------------------------------
+ */
+
+template <typename T> static inline T atomicAdd(T *at, T value)
+{
+    T old = *at;
+    *at = (T)(old + value);
+    return old;
+}
+template <typename T> static inline T atomicOr(T *at, T value)
+{
+    T old = *at;
+    *at = (T)(old | value);
+    return old;
+}
+template <typename T> static inline T atomicExch(T *at, T value)
+{
+    T old = *at;
+    *at = value;
+    return old;
+}
+template <typename T> static inline T atomicCAS(T *at, T expected, T value)
+{
+    T old = *at;
+    if (old == expected)
+        *at = value;
+    return old;
+}
+
+/* --- asynchronous copies, done at once -------------------------------------------------------- */
+
+static inline void cp_async_16(void *shared, const void *global, bool valid)
+{
+    if ((uintptr_t)shared % 16 != 0 || (uintptr_t)global % 16 != 0)
+        emu_die("cp.async of 16 bytes at an address that is no multiple of 16");
+    if (valid)
+        memcpy(shared, global, 16);
+    else
+        memset(shared, 0, 16);
+}
+static inline uint4 load_once(const void *at)
+{
+    if ((uintptr_t)at % 16 != 0)
+        emu_die("a load of 16 bytes at an address that is no multiple of 16");
+    uint4 v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+static inline void cp_async_commit(void)
+{
+}
+template <int N> static inline void cp_async_wait(void)
+{
+}
+
+/* --- matrix fragments, as the PTX manual lays them out over a warp -----------------------------
+ */
+
+template <bool TRANSPOSED> static inline void emu_ldmatrix(uint32_t out[4], const void *row)
+{
+    if ((uintptr_t)row % 16 != 0)
+        emu_die("ldmatrix at an address that is no multiple of 16");
+    const emu_slot *slots =
+        emu_exchange(TRANSPOSED ? "ldmatrix.trans" : "ldmatrix", &row, sizeof row);
+    unsigned int lane = emu_self->linear % 32;
+    for (unsigned int m = 0; m < 4; m++) {
+        uint16_t pair[2];
+        for (unsigned int i = 0; i < 2; i++) {
+            unsigned int r = TRANSPOSED ? lane % 4 * 2 + i : lane / 4;
+            unsigned int c = TRANSPOSED ? lane / 4 : lane % 4 * 2 + i;
+            pair[i] = emu_lane<const uint16_t *>(slots, m * 8 + r)[c];
+        }
+        memcpy(&out[m], pair, sizeof pair);
+    }
+}
+static inline void ldmatrix_x4(uint32_t out[4], const void *row)
+{
+    emu_ldmatrix<false>(out, row);
+}
+static inline void ldmatrix_x4_trans(uint32_t out[4], const void *row)
+{
+    emu_ldmatrix<true>(out, row);
+}
+
+template <typename T> static inline void emu_widen(float out[2], uint32_t pair)
+{
+    T low, high;
+    low.bits = (uint16_t)pair;
+    high.bits = (uint16_t)(pair >> 16);
+    out[0] = emu_float(low);
+    out[1] = emu_float(high);
+}
+
+/* d += a b: a [16, 16], b [16, 8], d [16, 8]; float32 products and sums, k rising. */
+template <typename T>
+static inline void mma_16816(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    float mine[12]; /* a, then b */
+    for (int i = 0; i < 4; i++)
+        emu_widen<T>(mine + 2 * i, a[i]);
+    for (int i = 0; i < 2; i++)
+        emu_widen<T>(mine + 8 + 2 * i, b[i]);
+    const emu_slot *slots = emu_exchange("mma.m16n8k16", mine, sizeof mine);
+    unsigned int lane = emu_self->linear % 32;
+    for (unsigned int i = 0; i < 4; i++) {
+        unsigned int row = lane / 4, col = lane % 4 * 2 + i % 2, low = i / 2;
+        float sum = d[i];
+        for (unsigned int k = 0; k < 16; k++) {
+            const float *x = (const float *)slots[row * 4 + k % 8 / 2].bytes;
+            const float *y = (const float *)slots[col * 4 + k % 8 / 2].bytes;
+            sum += x[(low + k / 8 * 2) * 2 + k % 2] * y[8 + k / 8 * 2 + k % 2];
+        }
+        d[i] = sum;
+    }
+}
+
+/* --- launches --------------------------------------------------------------------------------- */
+
+/* Checks the configuration and puts the grid in the stream's queue. */
+void emu_launch_grid(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                     cudaStream_t stream, std::function<void()> body);
+
+template <typename... P, typename... A>
+static inline void emu_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                              cudaStream_t stream, A... args)
+{
+    std::tuple<P...> values(args...);
+    emu_launch_grid((const void *)kernel, grid, block, shared_bytes, stream,
+                    [kernel, values] { std::apply(kernel, values); });
+}
+
+#endif
