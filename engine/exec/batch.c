@@ -81,10 +81,30 @@ static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *b
     return c.used;
 }
 
+/* Bytes for `count` words of the references. */
+static size_t reference_bytes(size_t count)
+{
+    return (count * sizeof(int32_t) + FIELD_ALIGN - 1) / FIELD_ALIGN * FIELD_ALIGN;
+}
+
+static size_t mask_words(const struct batch_limits *l)
+{
+    return ((size_t)l->vocab_size + 31) / 32;
+}
+
+/* Each row may need its whole history and a mask. */
+static size_t references_bytes(const struct batch_limits *l)
+{
+    if (!l->copy_references)
+        return 0;
+    return (size_t)l->max_num_seqs *
+           (reference_bytes((size_t)l->max_model_len) + reference_bytes(mask_words(l)));
+}
+
 size_t batch_bytes(const struct batch_limits *limits)
 {
     struct batch b;
-    return carve_batch(&b, limits, NULL);
+    return carve_batch(&b, limits, NULL) + references_bytes(limits);
 }
 
 bool batch_open(struct batch *b, const struct batch_limits *limits, struct device *d,
@@ -92,13 +112,16 @@ bool batch_open(struct batch *b, const struct batch_limits *limits, struct devic
 {
     memset(b, 0, sizeof *b);
     b->limits = *limits;
-    size_t bytes = batch_bytes(limits);
+    size_t bytes = carve_batch(b, limits, NULL), references = references_bytes(limits);
     if (!d->backend->alloc(d, &b->host, bytes, MEMORY_PINNED, st))
         return status_prefix(st, "batch staging: ");
     if (d->backend->caps & BACKEND_HOST_MEMORY)
         b->device = b->host;
     else if (!d->backend->alloc(d, &b->device, bytes, MEMORY_DEVICE, st))
         return status_prefix(st, "batch: ");
+    if (!d->backend->alloc(d, &b->references_host, references, MEMORY_PINNED, st) ||
+        !d->backend->alloc(d, &b->references_device, references, MEMORY_DEVICE, st))
+        return status_prefix(st, "histories and masks of a batch: ");
     carve_batch(b, limits, b->host.data);
     return true;
 }
@@ -109,6 +132,10 @@ void batch_close(struct batch *b, struct device *d)
         d->backend->free(d, &b->device);
     if (b->host.data)
         d->backend->free(d, &b->host);
+    if (b->references_device.data)
+        d->backend->free(d, &b->references_device);
+    if (b->references_host.data)
+        d->backend->free(d, &b->references_host);
     memset(b, 0, sizeof *b);
 }
 
@@ -140,6 +167,24 @@ static void fill_bias(struct batch_sampling *s, int32_t row, const struct sampli
     s->bias_start[row + 1] = n;
 }
 
+/* Where the device finds `count` words that lie at `host`. */
+static const void *refer(struct batch *b, const void *host, size_t count)
+{
+    if (!b->limits.copy_references || !host)
+        return host;
+    size_t at = b->references_used;
+    b->references_used += reference_bytes(count);
+    assert(b->references_used <= b->references_host.size_bytes);
+    memcpy((char *)b->references_host.data + at, host, count * sizeof(int32_t));
+    return (char *)b->references_device.data + at;
+}
+
+static bool has_penalties(const struct sampling_params *p)
+{
+    return p->repetition_penalty != 1.0f || p->frequency_penalty != 0.0f ||
+           p->presence_penalty != 0.0f;
+}
+
 static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
 {
     struct batch_sampling *s = &b->sampling;
@@ -157,10 +202,13 @@ static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq 
     s->repetition_penalty[i] = p->repetition_penalty;
     s->seed[i] = r->seed;
     s->position[i] = (uint64_t)(q->num_tokens - r->num_prompt_tokens);
-    s->token_ids[i] = r->token_ids;
+    if (!b->limits.copy_references || has_penalties(p)) /* nothing else looks at them */
+        s->token_ids[i] = refer(b, r->token_ids, (size_t)q->num_tokens);
+    else
+        s->token_ids[i] = NULL;
     s->num_prompt_tokens[i] = r->num_prompt_tokens;
     s->num_tokens[i] = q->num_tokens;
-    s->allowed_mask[i] = p->allowed_mask;
+    s->allowed_mask[i] = refer(b, p->allowed_mask, mask_words(&b->limits));
     fill_bias(s, i, p, q->num_tokens - r->num_prompt_tokens);
     b->num_top[i] = p->num_logprobs;
     b->any_logprobs |= p->num_logprobs >= 0;
@@ -257,6 +305,7 @@ void batch_fill(struct batch *b, const struct step *step)
     assert(step->num_tokens <= b->limits.max_num_tokens);
     b->num_sample_rows = b->num_prompt_rows = 0;
     b->any_logprobs = false;
+    b->references_used = 0;
     b->sampling.bias_start[0] = 0;
     b->query_start_loc[0] = 0;
     for (int32_t i = 0; i < step->num_seqs; i++) {
@@ -331,6 +380,9 @@ void batch_upload(struct batch *b, struct device *d)
     if (b->device.data != b->host.data) /* inputs come first in the block, outputs last */
         d->backend->copy(d, b->device.data, b->host.data,
                          (size_t)((char *)b->sampled_ids - (char *)b->host.data), COPY_TO_DEVICE);
+    if (b->references_used > 0)
+        d->backend->copy(d, b->references_device.data, b->references_host.data, b->references_used,
+                         COPY_TO_DEVICE);
 }
 
 void batch_download(struct batch *b, struct device *d)

@@ -16,6 +16,10 @@ enum { MAX_BIAS_PER_SEQ = 1024 + 256 + MAX_EOS_IDS };
 struct batch_limits {
     int32_t max_num_seqs, max_num_tokens, max_model_len, block_size, max_logprobs;
     int32_t num_kv_groups; /* of the KV cache; at least 1 */
+    int32_t vocab_size;
+    /* The device does not read host memory: histories and masks, which rows name by pointer, are
+     * copied to it when a row needs them. */
+    bool copy_references;
 };
 
 struct batch {
@@ -63,9 +67,12 @@ struct batch {
     struct logprobs_request prompt_logprobs; /* per prompt row */
 
     struct buffer host, device; /* device.data == host.data with BACKEND_HOST_MEMORY */
+    /* With copy_references: what this step's rows name by pointer, one after another. */
+    struct buffer references_host, references_device;
+    size_t references_used;
 };
 
-/* Exact bytes of the staging block. */
+/* Exact bytes of the staging block and of the references. */
 size_t batch_bytes(const struct batch_limits *limits);
 bool batch_open(struct batch *b, const struct batch_limits *limits, struct device *d,
                 struct status *st);

@@ -1,6 +1,8 @@
 /* memory_plan.c - the arithmetic of the plan, and its refusals. */
 #include "engine/exec/memory_plan.h"
 
+#include "kernels/backend.h"
+
 #include <string.h>
 
 /* Logits of this many rows are made at once. 128 rows keep the head's product compute-bound, so a
@@ -22,9 +24,10 @@ static bool choose_max_model_len(const struct model *m, const struct memory_plan
     return true;
 }
 
-static void set_limits(const struct model *m, const struct memory_plan_options *o,
-                       struct memory_plan *p)
+static void set_limits(const struct model *m, const struct device *d,
+                       const struct memory_plan_options *o, struct memory_plan *p)
 {
+    const bool host_memory = d->backend->caps & BACKEND_HOST_MEMORY;
     p->decoder_limits.max_num_tokens = o->max_num_batched_tokens;
     p->decoder_limits.max_logits_rows =
         o->max_num_seqs < MAX_LOGITS_ROWS ? o->max_num_seqs : MAX_LOGITS_ROWS;
@@ -33,7 +36,9 @@ static void set_limits(const struct model *m, const struct memory_plan_options *
                                              .max_model_len = p->max_model_len,
                                              .block_size = o->block_size,
                                              .max_logprobs = o->max_logprobs,
-                                             .num_kv_groups = p->kv_spec.num_groups };
+                                             .num_kv_groups = p->kv_spec.num_groups,
+                                             .vocab_size = m->desc.vocab_size,
+                                             .copy_references = !host_memory };
     memset(&p->workspace, 0, sizeof p->workspace);
     decoder_workspace(&m->desc, &p->decoder_limits, &p->workspace);
     p->workspace.max_num_seqs = o->max_num_seqs;
@@ -52,12 +57,22 @@ static int64_t blocks_of_request(const struct memory_plan *p)
     return kv_cache_groups_blocks(&p->kv_groups, p->max_model_len);
 }
 
+/* Of the host's memory a share of what is free now, since others need the rest; of a GPU a share of
+ * all, which others' use leaves as it is but must fit beside. */
+static size_t budget_of(const struct device *d, const struct memory_plan_options *o,
+                        const struct memory_info *memory)
+{
+    if (d->backend->caps & BACKEND_HOST_MEMORY)
+        return (size_t)((double)memory->available_bytes * o->memory_utilization);
+    size_t share = (size_t)((double)memory->total_bytes * o->memory_utilization);
+    return share < memory->available_bytes ? share : memory->available_bytes;
+}
+
 /* Blocks by the budget; never more than max_num_seqs full-length sequences can use, since a small
  * model would otherwise claim all memory for nothing. An explicit size is taken as it is. */
 static int64_t count_blocks(const struct memory_plan_options *o, const struct memory_plan *p,
-                            size_t *available_for_kv)
+                            size_t budget, size_t *available_for_kv)
 {
-    size_t budget = (size_t)((double)p->memory.available_bytes * o->memory_utilization);
     *available_for_kv = budget > fixed_bytes(p) ? budget - fixed_bytes(p) : 0;
     if (o->kv_cache_memory_bytes > 0)
         *available_for_kv = (size_t)o->kv_cache_memory_bytes;
@@ -110,12 +125,12 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
         kv_cache_groups_make(p->kv_spec.sliding_window, p->kv_spec.num_groups, o->block_size,
                              o->max_num_batched_tokens, o->long_prefill_token_threshold);
     p->block_bytes = kv_cache_block_bytes(&p->kv_spec, o->block_size);
-    set_limits(m, o, p);
+    set_limits(m, d, o, p);
     p->activation_bytes = decoder_activation_bytes(&m->desc, &p->decoder_limits);
     p->workspace_bytes = d->backend->workspace_bytes(d, &p->workspace);
     p->batch_bytes = batch_bytes(&p->batch_limits);
     size_t available_for_kv;
-    int64_t blocks = count_blocks(o, p, &available_for_kv);
+    int64_t blocks = count_blocks(o, p, budget_of(d, o, &p->memory), &available_for_kv);
     if (blocks < blocks_of_request(p))
         return refuse(p, blocks, available_for_kv, st);
     p->num_blocks = (int32_t)blocks;

@@ -37,10 +37,10 @@ def free_port():
 class Server:
     """One daemon. `args` are its options; stop() ends it and returns the exit code."""
 
-    def __init__(self, model, *args, env=None, wait=True, log_path=None):
+    def __init__(self, model, *args, env=None, wait=True, log_path=None, binary=BIN):
         self.port = free_port()
         self.log_path = log_path or str(ROOT / "build" / f"e2e-{os.getpid()}-{self.port}.log")
-        command = [BIN, "serve", str(model), "--host", "127.0.0.1", "--port", str(self.port), *args]
+        command = [str(binary), "serve", str(model), "--host", "127.0.0.1", "--port", str(self.port), *args]
         full_env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
         full_env.update(env or {})
         self.log = open(self.log_path, "wb")

@@ -191,6 +191,45 @@ static void test_prompt_logprobs_reach_the_request(void **state)
     request_unref(r);
 }
 
+/* Where the device does not read host memory, what a row names by pointer is copied; histories only
+ * for the rows that look at them. */
+static void test_references_are_copied(void **state)
+{
+    (void)state;
+    struct status st;
+    struct batch_limits copying = limits;
+    struct batch b;
+    struct sampling_params plain, p;
+    const uint32_t mask[2] = { 0x12345678, 0x9 };
+    copying.num_kv_groups = 1;
+    copying.vocab_size = 40;
+    copying.copy_references = true;
+    if (!batch_open(&b, &copying, device, &st))
+        fail_msg("%s", st.message);
+    assert_int_equal(b.host.size_bytes + b.references_host.size_bytes, batch_bytes(&copying));
+    sampling_params_defaults(&plain);
+    p = plain;
+    p.repetition_penalty = 1.5f;
+    p.allowed_mask = mask;
+    struct request *r[2] = { make_request(10, 5, 100, &plain), make_request(64, 0, 200, &p) };
+    const int32_t table[16] = { 0 }, first = 0;
+    struct step_seq seqs[] = { { r[0], 10, 9, 1, table, &first, 3, true },
+                               { r[1], 64, 63, 1, table, &first, 16, true } };
+    struct step step = { 2, 2, seqs, 16 };
+    for (int round = 0; round < 2; round++) { /* a step begins with room for all */
+        batch_fill(&b, &step);
+        batch_upload(&b, device);
+        assert_null(b.sampling.token_ids[0]);
+        assert_null(b.sampling.allowed_mask[0]);
+        assert_ptr_not_equal(b.sampling.token_ids[1], r[1]->token_ids);
+        assert_memory_equal(b.sampling.token_ids[1], r[1]->token_ids, 64 * sizeof(int32_t));
+        assert_memory_equal(b.sampling.allowed_mask[1], mask, sizeof mask);
+    }
+    request_unref(r[0]);
+    request_unref(r[1]);
+    batch_close(&b, device);
+}
+
 static void test_rows_are_offsets_of_the_whole(void **state)
 {
     (void)state;
@@ -222,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_bias_and_min_tokens),
         cmocka_unit_test(test_prompt_logprobs_reach_the_request),
+        cmocka_unit_test(test_references_are_copied),
         cmocka_unit_test(test_rows_are_offsets_of_the_whole),
         cmocka_unit_test(test_bytes_are_exact),
     };

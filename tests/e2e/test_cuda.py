@@ -1,0 +1,160 @@
+"""The daemon with --device cuda. The device is the emulated one: a copy of the daemon, with
+inferd_cuda_emu.so beside it under the plug-in's name. INFERD_TEST_PLUGIN names another plug-in, for
+a real device."""
+import concurrent.futures
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import BIN, ROOT, Server
+
+PLUGIN = pathlib.Path(os.environ.get("INFERD_TEST_PLUGIN",
+                                     pathlib.Path(BIN).parent / "inferd_cuda_emu.so"))
+
+
+@pytest.fixture(scope="module")
+def cuda_bin(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cuda")
+    shutil.copy(BIN, folder / "inferd")
+    shutil.copy(PLUGIN, folder / "inferd_cuda.so")
+    return folder / "inferd"
+
+
+@pytest.fixture(scope="module")
+def stories(cuda_bin):
+    from conftest import SHARED
+    if not (SHARED / "goldens.json").exists():
+        pytest.skip("../shared/models is not here")
+    s = Server(SHARED / "stories260K", "--device", "cuda", binary=cuda_bin)
+    yield s
+    assert s.stop() == 0, s.read_log()[-4000:]
+
+
+@pytest.fixture(scope="module")
+def stories_cpu():
+    from conftest import SHARED
+    if not (SHARED / "goldens.json").exists():
+        pytest.skip("../shared/models is not here")
+    s = Server(SHARED / "stories260K", "--device", "cpu")
+    yield s
+    assert s.stop() == 0, s.read_log()[-4000:]
+
+
+def complete_all(server, bodies):
+    """All at once."""
+    def one(body):
+        status, reply = server.post("/v1/completions", body)
+        assert status == 200, reply
+        return reply["choices"][0]
+    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(one, bodies))
+
+
+def run(binary, *args):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+    return subprocess.run([str(binary), *map(str, args)], capture_output=True, text=True, timeout=120,
+                          env=env)
+
+
+def test_float32_goldens(stories, shared_models):
+    prompts = json.loads((shared_models / "goldens.json").read_text())["prompts"]
+    bodies = [{"prompt": p["ids"], "temperature": 0, "max_tokens": 32, "ignore_eos": True,
+               "return_token_ids": True} for p in prompts]
+    for p, choice in zip(prompts, complete_all(stories, bodies)):
+        assert choice["token_ids"] == p["greedy_ids"][:32], p["name"]
+
+
+def test_sampling_is_the_cpus(stories, stories_cpu):
+    base = {"prompt": "Once upon a time", "max_tokens": 24, "return_token_ids": True,
+            "ignore_eos": True, "seed": 5, "temperature": 1.0}
+    changes = [
+        {}, {"top_k": 5}, {"top_p": 0.6}, {"min_p": 0.1, "top_k": 40, "top_p": 0.9},
+        {"temperature": 0, "repetition_penalty": 1.8, "frequency_penalty": 1, "presence_penalty": 1},
+        {"temperature": 0, "allowed_token_ids": [286, 261, 376, 298, 400]},
+        {"temperature": 0, "logit_bias": {"432": -100, "383": 3}},
+        {"allowed_token_ids": list(range(300, 420)), "repetition_penalty": 1.3, "min_tokens": 5},
+    ]
+    bodies = [dict(base, **c) for c in changes]
+    expected = complete_all(stories_cpu, bodies)
+    for body, want, got in zip(bodies, expected, complete_all(stories, bodies)):
+        assert got["token_ids"] == want["token_ids"], body
+
+
+def test_bfloat16_is_near_the_reference(cuda_bin, shared_models, start_server):
+    """Log-probabilities of the five best tokens, from the tensor cores' kernels."""
+    server = start_server(shared_models / "stories260K-bf16", "--device", "cuda", binary=cuda_bin)
+    prompts = json.loads((shared_models / "goldens-bf16.json").read_text())["prompts"]
+    bodies = [{"prompt": p["ids"], "temperature": 0, "max_tokens": 1, "logprobs": 5,
+               "return_tokens_as_token_ids": True} for p in prompts]
+    for p, choice in zip(prompts, complete_all(server, bodies)):
+        most = max(p["logits"])
+        log_sum = most + math.log(sum(math.exp(x - most) for x in p["logits"]))
+        for token, logprob in choice["logprobs"]["top_logprobs"][0].items():
+            want = p["logits"][int(token.split(":")[1])] - log_sum
+            assert abs(logprob - want) < 0.2, p["name"]
+
+
+def test_bits_do_not_depend_on_the_batch(cuda_bin, shared_models, start_server):
+    """Alone or with others, a prompt whole or in chunks, from the prefix cache or not."""
+    texts = ["Once upon a time", "One day, Lily met a dog. " * 4, "Tim and Sue were friends. " * 6]
+    bodies = [{"prompt": t, "temperature": 0, "max_tokens": 12, "logprobs": 2, "ignore_eos": True}
+              for t in texts]
+    model = shared_models / "stories260K-bf16"
+    alone = start_server(model, "--device", "cuda", "--no-enable-prefix-caching", binary=cuda_bin)
+    want = [complete_all(alone, [b])[0] for b in bodies]
+    crowd = start_server(model, "--device", "cuda", "--max-num-batched-tokens", "32",
+                         binary=cuda_bin)
+    for _ in range(2):
+        for choice, expected in zip(complete_all(crowd, bodies), want):
+            assert choice["logprobs"] == expected["logprobs"]
+            assert choice["text"] == expected["text"]
+    assert crowd.metric("vllm:prefix_cache_hits_total") > 0
+
+
+def test_plan_matches(cuda_bin, tiny_model):
+    plan = json.loads(run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--json").stdout)
+    assert plan["kv_cache_bytes"] == plan["num_blocks"] * plan["block_bytes"]
+    assert plan["total_bytes"] < plan["memory_available_bytes"]
+
+
+def test_what_is_not_offered_is_named(cuda_bin):
+    shape = ROOT.parent / "shared" / "shapes" / "qwen3-30b-a3b"
+    if not shape.exists():
+        pytest.skip("../shared/shapes is not here")
+    result = run(cuda_bin, "plan", shape, "--load-format", "dummy", "--device", "cuda")
+    assert result.returncode == 1
+    assert "needs the op moe, which device cuda does not offer" in result.stderr
+
+
+def test_too_much_memory(cuda_bin, tiny_model):
+    result = run(cuda_bin, "serve", tiny_model, "--device", "cuda", "--num-gpu-blocks-override",
+                 "100000000", "--port", "1")
+    assert result.returncode == 1
+    assert "on GPU 0" in result.stderr or "listen" in result.stderr, result.stderr
+
+
+def test_auto_says_why_it_is_the_cpu(tmp_path, tiny_model, cuda_bin):
+    lonely = tmp_path / "inferd"
+    shutil.copy(BIN, lonely)
+    result = run(lonely, "plan", tiny_model)
+    assert result.returncode == 0, result.stderr
+    assert "device auto: the CPU" in result.stderr
+    assert "there is no inferd_cuda.so beside the program" in result.stderr
+    result = run(lonely, "plan", tiny_model, "--device", "cuda")
+    assert result.returncode == 1
+    assert "--device cuda: there is no inferd_cuda.so" in result.stderr
+    (tmp_path / "inferd_cuda.so").write_bytes(b"no object")
+    result = run(lonely, "plan", tiny_model)
+    assert result.returncode == 0, result.stderr
+    assert "device auto: the CPU" in result.stderr and "inferd_cuda.so" in result.stderr
+
+
+def test_auto_takes_the_gpu(tiny_model, cuda_bin):
+    result = run(cuda_bin, "plan", tiny_model)
+    assert result.returncode == 0, result.stderr
+    assert "device auto: the CPU" not in result.stderr
