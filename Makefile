@@ -56,7 +56,7 @@ ifeq ($(ARCH),x86_64)
 KERNELS_SRC += $(wildcard kernels/cpu/x86/*.c)
 endif
 
-# --- the CUDA plug-in: built where there is an nvcc; CUDA=no leaves it out -------------------------
+# --- the CUDA plug-in: built where there is an nvcc; CUDA=no leaves it out ---------------------------
 CUDA      ?= auto
 CUDA_HOME ?= $(firstword $(patsubst %/bin/nvcc,%,$(wildcard /usr/local/cuda/bin/nvcc)) \
                $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc 2>/dev/null))))
@@ -158,13 +158,14 @@ $(EMU): $(call emu_obj,$(CUDA_SRC) $(CUDA_C) $(wildcard tests/cuda_emu/*.cc))
 MODEL ?=
 serve:
 	@$(SETUP) build $(if $(MODEL),,python)
-	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@$(MAKE) --no-print-directory -j$(JOBS) default
 	@model="$(MODEL)"; \
 	[ -n "$$model" ] || model=$$(./default_model.sh $(BUILD)/inferd $(BUILD)) || exit 1; \
 	exec $(BUILD)/inferd serve "$$model" $(ARGS)
 
 test:
 	@$(SETUP) build test
+	@$(MAKE) --no-print-directory -j$(JOBS) default
 	@$(MAKE) --no-print-directory check
 
 # --- tests ---------------------------------------------------------------------------------------
@@ -223,16 +224,16 @@ bench: all
 # --- a real GPU: each fails, saying so, where there is none ------------------------------------------
 CUDA_TESTS := $(filter $(BUILD)/tests/kernels/cuda/%,$(TESTS))
 .PHONY: test-gpu bench-gpu bundle bundle-only
-test-gpu: all $(CUDA_TESTS) $(EMU) venv
+test-gpu: default $(CUDA_TESTS) $(EMU) venv
 	@BUILD=$(BUILD) VENV=$(VENV) tests/run_gpu.sh $(CUDA_TESTS)
-bench-gpu: all $(BUILD)/tests/bench/bench_copy
+bench-gpu: default $(BUILD)/tests/bench/bench_copy
 	@tests/bench/gpu.sh $(BUILD)
 
 # --- a folder that runs anywhere ------------------------------------------------------------------
 # BUNDLE_TESTS=1 puts the tests of the CUDA backend in, to be run where the folder lies.
 BUNDLE       ?= $(BUILD)/bundle
 BUNDLE_TESTS ?=
-bundle: all $(if $(BUNDLE_TESTS),$(CUDA_TESTS) $(EMU)) bundle-only
+bundle: default $(if $(BUNDLE_TESTS),$(CUDA_TESTS) $(EMU)) bundle-only
 bundle-only: $(BUILD)/inferd-bundled
 	@./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(CUDA_TESTS))
 $(BUILD)/inferd-bundled: $(call obj,server/main.c) $(LIBS)

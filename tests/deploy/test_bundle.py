@@ -1,0 +1,83 @@
+"""make bundle: the folder runs from anywhere, and from a root that holds the C library and nothing
+else."""
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
+GLIBC = ("linux-vdso", "ld-linux", "libc.", "libm.", "libdl.", "librt.", "libpthread.", "libresolv.",
+         "libmvec.")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    if os.environ.get("INFERD_SANITIZED"):
+        pytest.skip("a build with a sanitizer is not released")
+    where = tmp_path_factory.mktemp("elsewhere") / "inferd"
+    subprocess.run(["make", "--no-print-directory", f"BUILD={BUILD}", f"BUNDLE={where}", "bundle-only"],
+                   cwd=ROOT, check=True, capture_output=True, text=True)
+    return where
+
+
+def elf_files(folder):
+    return [f for f in folder.rglob("*") if f.is_file() and f.read_bytes()[:4] == b"\x7fELF"]
+
+
+def libraries(path):
+    """Name and file of each library that the loader takes, with an empty environment."""
+    out = subprocess.run(["env", "-i", "/usr/bin/ldd", str(path)], capture_output=True, text=True,
+                         check=True).stdout
+    for line in out.splitlines():
+        words = line.split()
+        yield words[0], words[2] if "=>" in words else words[0]
+
+
+def test_libraries_lie_within(bundle):
+    program = bundle / "bin" / "inferd"
+    checked = 0
+    for name, path in libraries(program):
+        if not os.path.basename(name).startswith(GLIBC):
+            assert pathlib.Path(path).resolve().is_relative_to(bundle.resolve()), (name, path)
+            checked += 1
+    assert checked >= 8
+    # What any file of it needs is there by name: the run path of the program holds for all.
+    for elf in elf_files(bundle):
+        needed = subprocess.run(["readelf", "-d", str(elf)], capture_output=True, text=True).stdout
+        for line in needed.splitlines():
+            if "(NEEDED)" in line:
+                name = line.split("[")[1].rstrip("]")
+                assert name.startswith(GLIBC) or (bundle / "lib" / name).exists(), (elf, name)
+
+
+def test_runs_with_an_empty_environment(bundle, tiny_model):
+    result = subprocess.run(["env", "-i", str(bundle / "bin" / "inferd"), "plan", str(tiny_model),
+                             "--device", "cpu"], capture_output=True, text=True, cwd="/")
+    assert result.returncode == 0, result.stderr
+    assert "KV cache" in result.stdout
+
+
+def test_runs_where_nothing_else_is(bundle, tiny_model, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may change the root directory")
+    root = tmp_path / "root"
+    shutil.copytree(bundle, root / "opt" / "inferd")
+    shutil.copytree(tiny_model, root / "model")
+    (root / "proc").mkdir()
+    # The kernel's, not a package's.
+    (root / "proc" / "meminfo").write_text(pathlib.Path("/proc/meminfo").read_text())
+    for name, path in libraries(bundle / "bin" / "inferd"):
+        if os.path.basename(name).startswith(GLIBC) and not name.startswith("linux-vdso"):
+            target = root / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    result = subprocess.run(["env", "-i", "chroot", str(root), "/opt/inferd/bin/inferd", "plan",
+                             "/model", "--device", "cpu"], capture_output=True, text=True)
+    if "Operation not permitted" in result.stderr:
+        pytest.skip("this container may not change the root directory")
+    assert result.returncode == 0, result.stderr
+    assert "KV cache" in result.stdout
