@@ -250,8 +250,7 @@ static bool kv_cache_up(void *context, struct status *st)
     size_t taken = executor_taken_bytes(&e->executor);
     log_info("memory taken: %zu bytes, planned: %zu", taken, planned);
     /* Other devices round what they give out. */
-    if (taken == planned ||
-        !(e->executor.workers[0].device->backend->caps & BACKEND_HOST_MEMORY))
+    if (taken == planned || !(e->executor.workers[0].device->backend->caps & BACKEND_HOST_MEMORY))
         return true;
     executor_release(&e->executor);
     return status_set(st, STATUS_INTERNAL, "the device gave out %zu bytes, %zu were planned", taken,

@@ -37,7 +37,7 @@ struct memory_info {
 struct device {
     const struct backend *backend;
     struct status error;    /* sticky: the first failure of any op since the last sync */
-    size_t allocated_bytes; /* what alloc and reserve_workspace have given out, as asked for */
+    size_t allocated_bytes; /* device memory that alloc and reserve_workspace have given out */
     char description[128];  /* for the log: "AMD EPYC, 2 threads, avx512_bf16" */
 };
 

@@ -311,6 +311,7 @@ const struct backend backend_cuda = {
     .graph_launch = cuda_graph_launch,
     .graph_free = cuda_graph_free,
     .linear_plan = cuda_linear_plan,
+    .linear_layout = cuda_linear_layout,
     .linear_pack = cuda_linear_pack,
     .embedding = cuda_embedding,
     .norm = cuda_norm,

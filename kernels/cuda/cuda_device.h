@@ -93,6 +93,7 @@ void cuda_graph_free(struct device *d, struct graph *graph);
 /* linear_cuda.c */
 size_t cuda_linear_input_bytes(const struct workspace_desc *w);
 bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *st);
+const char *cuda_linear_layout(const struct linear *l);
 void cuda_linear_pack(const struct device *d, const struct linear *l, int32_t row_begin,
                       int32_t num_rows, const void *rows, const struct quant_format *format);
 void cuda_linear(struct device *d, struct tensor *out, const struct tensor *x,

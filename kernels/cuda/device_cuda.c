@@ -218,6 +218,7 @@ bool cuda_alloc(struct device *device, struct buffer *out, size_t size_bytes, en
         return cuda_failed(st, error, "allocating GPU memory");
     }
     out->size_bytes = size_bytes;
+    device->allocated_bytes += size_bytes;
     return true;
 }
 
@@ -231,6 +232,8 @@ void cuda_free(struct device *device, struct buffer *buffer)
         is_pinned = true;
         d->pinned[i] = NULL;
     }
+    if (!is_pinned)
+        device->allocated_bytes -= buffer->size_bytes;
     if (buffer->data)
         cuda_check(d, is_pinned ? cudaFreeHost(buffer->data) : cudaFree(buffer->data),
                    "freeing memory");

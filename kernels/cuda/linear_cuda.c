@@ -74,6 +74,11 @@ bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *s
     return true;
 }
 
+const char *cuda_linear_layout(const struct linear *l)
+{
+    return l->kernel->name;
+}
+
 /* A pinned buffer that nobody uses; waits until there is one. NULL after a failure, which then
  * sticks to the device. */
 static struct cuda_staging *take_staging(struct cuda_device *d)

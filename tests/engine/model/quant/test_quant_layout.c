@@ -95,7 +95,7 @@ static struct model *open_case(const char *name)
     struct status st;
     struct model *m = NULL;
     golden_path(path, sizeof path, name, NULL);
-    struct model_options options = { path, "auto", "float32", NULL };
+    struct model_options options = { .path = path, .load_format = "auto", .dtype = "float32" };
     if (!model_open(&options, &m, &st))
         fail_msg("%s: %s", name, st.message);
     return m;
