@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT
-
+ROOT = pathlib.Path(__file__).parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 GLIBC = ("linux-vdso", "ld-linux", "libc.", "libm.", "libdl.", "librt.", "libpthread.", "libresolv.",
          "libmvec.")

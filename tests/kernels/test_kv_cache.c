@@ -27,8 +27,8 @@ static float bound(float x, float max, enum dtype dtype, float scale)
 {
     float held = fminf(fabsf(x), 448 * scale);
     switch (dtype) {
-    case DTYPE_I8:
-        return max / 254 * 1.00001f;
+    case DTYPE_I8: /* a quotient and a product are rounded on the way */
+        return max / 254 * 1.00001f + fabsf(x) * 0x1p-22f;
     case DTYPE_F8_E4M3:
         return fmaxf(held / 16, scale / 1024) * 1.00001f + fabsf(x) - held;
     case DTYPE_BF16:
