@@ -4,11 +4,13 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
+CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot"
 GLIBC = ("linux-vdso", "ld-linux", "libc.", "libm.", "libdl.", "librt.", "libpthread.", "libresolv.",
          "libmvec.")
 
@@ -21,6 +23,13 @@ def bundle(tmp_path_factory):
     subprocess.run(["make", "--no-print-directory", f"BUILD={BUILD}", f"BUNDLE={where}", "bundle-only"],
                    cwd=ROOT, check=True, capture_output=True, text=True)
     return where
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundled") / "tiny"
+    subprocess.run([sys.executable, ROOT / "tests" / "fixtures" / "make_tiny.py", path], check=True)
+    return path
 
 
 def elf_files(folder):
@@ -74,7 +83,7 @@ def test_runs_where_nothing_else_is(bundle, tiny_model, tmp_path):
             target = root / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    result = subprocess.run(["env", "-i", "chroot", str(root), "/opt/inferd/bin/inferd", "plan",
+    result = subprocess.run(["env", "-i", CHROOT, str(root), "/opt/inferd/bin/inferd", "plan",
                              "/model", "--device", "cpu"], capture_output=True, text=True)
     if "Operation not permitted" in result.stderr:
         pytest.skip("this container may not change the root directory")
