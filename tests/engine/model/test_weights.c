@@ -232,13 +232,13 @@ static void test_quantized_at_load(void **state)
             const char *format = dummy ? "dummy" : "auto";
             load_quantized(&l, dir, format, "auto", kinds[i].name);
             load(&plain, dir, format, "auto");
-            assert_int_equal(l.planned, l.weights->device_bytes);
+            assert_int_equal(l.planned.bytes, l.weights->size.bytes);
             const struct linear *o = &l.weights->layers[0].o;
             assert_string_equal(o->format->name, kinds[i].format);
             assert_string_equal(l.weights->embedding.format->name, "bfloat16");
             assert_true((double)o->packed_bytes <
                         kinds[i].bytes * (double)o->in_features * (double)o->out_features);
-            assert_true(l.weights->decode_bytes < plain.weights->decode_bytes);
+            assert_true(l.weights->size.decode_bytes < plain.weights->size.decode_bytes);
             float a[128], b[128];
             embedding_row(&l, 7, a);
             embedding_row(&plain, 7, b);
