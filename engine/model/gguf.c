@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_ALIGNMENT = 32, MIN_VERSION = 2, MAX_VERSION = 3 };
+enum {
+    DEFAULT_ALIGNMENT = 32,
+    MIN_VERSION = 2,
+    MAX_VERSION = 3,
+    MIN_TENSOR_BYTES = 8 + 4 + 4 + 8 /* of an entry: a name's length, dimensions, type, offset */
+};
 
 static bool cut_off(const char *what, struct status *st)
 {
@@ -194,6 +199,10 @@ static bool read_head(struct checkpoint *c, const struct checkpoint_file *file,
                           (unsigned long long)num_tensors, LIMIT_GGUF_TENSORS);
     if (!gguf_metadata_read(m, &head, num_keys, &c->names, st))
         return false;
+    if (num_tensors > (uint64_t)(head.end - head.at) / MIN_TENSOR_BYTES) {
+        gguf_metadata_free(m);
+        return cut_off("a tensor's name", st);
+    }
     uint64_t *offsets = xcalloc((size_t)num_tensors + 1, sizeof *offsets);
     const char *name = arena_strdup(&c->names, file->name);
     bool ok = read_alignment(m, &alignment, st) &&

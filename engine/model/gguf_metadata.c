@@ -24,6 +24,10 @@ static const struct {
 /* Arrays of arrays are allowed by the format; no key that is read here has them. */
 enum { MAX_ARRAY_DEPTH = 4 };
 
+/* The least that a pair takes: a length, a type, a value of one byte. A count that lies is then
+ * found out before memory is taken for it. */
+enum { MIN_PAIR_BYTES = 8 };
+
 /* --- bytes ----------------------------------------------------------------------------------- */
 
 static uint64_t load(const unsigned char *at, int32_t bytes)
@@ -192,6 +196,8 @@ bool gguf_metadata_read(struct gguf_metadata *m, struct gguf_cursor *c, uint64_t
     if (count > LIMIT_GGUF_KEYS)
         return status_set(st, STATUS_INVALID, "%llu keys are claimed, at most %d are read",
                           (unsigned long long)count, LIMIT_GGUF_KEYS);
+    if (count > left(c) / MIN_PAIR_BYTES)
+        return cut_off("a key", st);
     m->values = xcalloc((size_t)count + 1, sizeof *m->values);
     if (read_pairs(m, c, count, names, st))
         return true;
