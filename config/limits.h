@@ -90,6 +90,8 @@ enum {
     /* Groups of layers in the KV cache (engine/model/kv_cache_spec.h): each has block tables of its
      * own, which cost memory and time per sequence; the models known come out with 2 to 13. */
     LIMIT_KV_CACHE_GROUPS = 16,
+    /* Ranks that share one model: what the largest published deployments use on one machine. */
+    LIMIT_TENSOR_PARALLEL_SIZE = 64,
     /* Positions must stay exact as float32, in which rotary angles are computed: 2^24. */
     LIMIT_MODEL_LEN = 1 << 24,
 };

@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "base/thread.h"
 #include "engine/gguf_text.h"
+#include "engine/model/tensor_parallel.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -26,6 +27,11 @@ static bool model_up(void *context, struct status *st)
                                      .packed_weights_cache = c->packed_weights_cache };
     if (!model_open(&options, &e->model, st))
         return false;
+    if (!tensor_parallel_check(e->model, (int32_t)c->tensor_parallel_size, st)) {
+        model_close(e->model);
+        e->model = NULL;
+        return false;
+    }
     e->info.architecture = e->model->desc.architecture;
     e->info.dtype = e->model->weight_format->name;
     e->info.vocab_size = e->model->desc.vocab_size;
@@ -121,7 +127,8 @@ static bool devices_up(void *context, struct status *st)
     struct device_options options = { .num_threads = (int32_t)c->num_threads,
                                       .isa = c->cpu_isa,
                                       .pin_threads = c->pin_threads };
-    if (!executor_open(&e->executor, c->device, &options, st))
+    int32_t ranks = (int32_t)c->tensor_parallel_size;
+    if (!executor_open(&e->executor, c->device, &options, ranks, st))
         return false;
     struct device *d = e->executor.workers[0].device;
     if (!decoder_check_ops(&e->model->desc, d->backend, st)) {
@@ -129,7 +136,10 @@ static bool devices_up(void *context, struct status *st)
         return false;
     }
     e->info.device = d->description;
-    log_info("device: %s", d->description);
+    if (ranks > 1)
+        log_info("%d ranks, each on %s", ranks, d->description);
+    else
+        log_info("device: %s", d->description);
     return true;
 }
 
@@ -194,6 +204,7 @@ static bool plan_up(void *context, struct status *st)
         .max_num_batched_tokens = (int32_t)c->max_num_batched_tokens,
         .max_logprobs = (int32_t)c->max_logprobs,
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
+        .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
         .kv_cache_dtype = kv_dtype,
     };
     const struct memory_plan *p = &e->plan;
@@ -204,11 +215,13 @@ static bool plan_up(void *context, struct status *st)
     }
     model_set_max_len(e->model, p->max_model_len);
     e->info.max_model_len = p->max_model_len;
-    e->info.decode_weight_bytes = (int64_t)p->weights.decode_bytes;
+    e->info.decode_weight_bytes = (int64_t)p->weights.decode_bytes * p->num_ranks;
     e->info.block_size = p->block_size;
     e->info.num_blocks = p->num_blocks;
     e->info.num_kv_cache_groups = p->kv_spec.num_groups;
     e->info.max_logprobs = (int32_t)c->max_logprobs;
+    if (p->num_ranks > 1)
+        log_info("memory plan of each of %d ranks (the batch is all ranks'):", p->num_ranks);
     log_info("memory plan: weights %zu, activations %zu, workspace %zu, batch %zu, KV cache %zu "
              "bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens at once",
              p->weights.bytes, p->activation_bytes, p->workspace_bytes, p->batch_bytes,
@@ -225,10 +238,11 @@ static bool weights_up(void *context, struct status *st)
     if (!executor_load_weights(&e->executor, e->model, st))
         return false;
     size_t taken = executor_taken_bytes(&e->executor);
-    if (taken != e->plan.weights.bytes) {
+    size_t planned = (size_t)e->plan.num_ranks * e->plan.weights.bytes;
+    if (taken != planned) {
         executor_unload_weights(&e->executor);
         return status_set(st, STATUS_INTERNAL, "weights took %zu bytes, %zu were planned", taken,
-                          e->plan.weights.bytes);
+                          planned);
     }
     return true;
 }
@@ -244,7 +258,7 @@ static void weights_down(void *context)
 static bool kv_cache_up(void *context, struct status *st)
 {
     struct engine *e = context;
-    if (!executor_allocate(&e->executor, e->model, &e->plan, st))
+    if (!executor_allocate(&e->executor, &e->plan, st))
         return false;
     size_t planned = memory_plan_total_bytes(&e->plan);
     size_t taken = executor_taken_bytes(&e->executor);

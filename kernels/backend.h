@@ -87,7 +87,8 @@ struct backend {
                         int32_t num_rows, const void *rows, const struct quant_format *format);
 
     /* --- ops; activations are float32 on the CPU --- */
-    /* out[t] = row input_ids[t] of the embedding matrix; out is [num_tokens, hidden_size]. */
+    /* out[t] = row input_ids[t] of the embedding matrix, or zeros where that is in another rank's
+     * part of it; out is [num_tokens, hidden_size]. */
     void (*embedding)(struct device *d, struct tensor *out, const int32_t *input_ids,
                       const struct linear *weight);
     /* With `residual`: residual += x, then out = norm(residual); without: out = norm(x). Also runs

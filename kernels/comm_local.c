@@ -15,14 +15,14 @@
 #include <assert.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    /* Ranks do equal work, so the others are a little behind at most: as in thread_pool.c. */
-    SPIN_NS = 200 * 1000,
-    SPIN_ALONE_NS = 20 * 1000,
+    /* Ranks do equal work, so the others are a little behind at most. Who is further behind has
+     * lost its CPU, and gets it sooner from one that sleeps: to yield would let others in for their
+     * whole slice, at each of some hundred meetings of a step. */
+    SPIN_NS = 50 * 1000,
     POLLS_PER_CLOCK = 32,
     /* Parts of a row begin at a multiple of a cache line's elements. */
     LINE_ELEMENTS = 16
@@ -76,15 +76,13 @@ static void wait_for_others(const struct local_world *w, _Atomic uint32_t *word,
                 return;
             cpu_relax();
         }
-        if (spent_ns >= SPIN_NS) {
+        if (w->oversubscribed || spent_ns >= SPIN_NS) {
             futex_wait(word, value);
             continue;
         }
         uint64_t now_ns = clock_now_ns();
         start_ns = start_ns ? start_ns : now_ns;
         spent_ns = now_ns - start_ns;
-        if (w->oversubscribed || spent_ns > SPIN_ALONE_NS)
-            sched_yield();
     }
 }
 

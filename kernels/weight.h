@@ -19,6 +19,9 @@ struct linear {
     struct linear *next;               /* the rows below, over the same x; NULL: none */
     /* [in_features] device memory: column i of W belongs to x[input_order[i]]. NULL: to x[i]. */
     const int32_t *input_order;
+    /* Of the embedding op: the table has vocab_size rows, of which these begin at vocab_begin.
+     * vocab_size 0: all of them are here. */
+    int32_t vocab_begin, vocab_size;
     bool needs_rows; /* also read by the embedding op (tied embeddings) */
     const struct linear_kernel *kernel;
     size_t panel_bytes;  /* private to the backend */

@@ -2,21 +2,42 @@
 #include "engine/exec/executor.h"
 
 #include "base/alloc.h"
+#include "base/thread.h"
+#include "kernels/backend.h"
+#include "kernels/comm.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool executor_open(struct executor *x, const char *backend_name,
-                   const struct device_options *options, struct status *st)
+static bool open_comms(struct comm **comms, int32_t num_ranks, struct status *st)
 {
+    if (num_ranks > 1)
+        return comm_local_open(comms, num_ranks, st);
+    comms[0] = comm_self_open();
+    return true;
+}
+
+bool executor_open(struct executor *x, const char *backend_name,
+                   const struct device_options *options, int32_t num_ranks, struct status *st)
+{
+    struct comm *comms[LIMIT_TENSOR_PARALLEL_SIZE];
+    assert(num_ranks >= 1 && num_ranks <= LIMIT_TENSOR_PARALLEL_SIZE);
     memset(x, 0, sizeof *x);
-    x->workers = xcalloc(1, sizeof *x->workers);
-    for (; x->num_workers < 1; x->num_workers++) {
-        if (!worker_open(&x->workers[x->num_workers], x->num_workers, backend_name, options, st)) {
+    if (!open_comms(comms, num_ranks, st))
+        return false;
+    x->workers = xcalloc((size_t)num_ranks, sizeof *x->workers);
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        struct device_options own = *options;
+        own.share = rank;
+        own.num_shares = num_ranks;
+        if (!worker_open(&x->workers[rank], comms[rank], backend_name, &own, st)) {
+            while (++rank < num_ranks)
+                comms[rank]->close(comms[rank]);
             executor_close(x);
             return false;
         }
+        x->num_workers++;
     }
     return true;
 }
@@ -29,12 +50,54 @@ void executor_close(struct executor *x)
     memset(x, 0, sizeof *x);
 }
 
+/* A rank that loads its weights. */
+struct loader {
+    struct worker *worker;
+    const struct model *model;
+    pthread_t thread;
+    bool ok;
+    struct status status;
+};
+
+static void *loader_main(void *arg)
+{
+    struct loader *l = arg;
+    struct device *d = l->worker->device;
+    d->backend->bind_loader(d);
+    l->ok = worker_load_weights(l->worker, l->model, &l->status);
+    return NULL;
+}
+
+/* Each from a thread of its own, so that memory is touched first where its rank will run. */
+static bool load_together(struct executor *x, const struct model *m, struct status *st)
+{
+    struct loader *loaders = xcalloc((size_t)x->num_workers, sizeof *loaders);
+    int32_t started = 0;
+    bool ok = true;
+    for (; ok && started < x->num_workers; started += ok) {
+        struct loader *l = &loaders[started];
+        l->worker = &x->workers[started];
+        l->model = m;
+        ok = thread_start(&l->thread, "load-rank", loader_main, l, st);
+    }
+    for (int32_t i = 0; i < started; i++) {
+        pthread_join(loaders[i].thread, NULL);
+        if (ok && !loaders[i].ok) {
+            *st = loaders[i].status;
+            ok = status_prefix(st, "rank %d: ", i);
+        }
+    }
+    free(loaders);
+    return ok;
+}
+
 bool executor_load_weights(struct executor *x, const struct model *m, struct status *st)
 {
-    for (int32_t i = 0; i < x->num_workers; i++)
-        if (!worker_load_weights(&x->workers[i], m, st))
-            return false;
-    return true;
+    bool ok =
+        x->num_workers == 1 ? worker_load_weights(&x->workers[0], m, st) : load_together(x, m, st);
+    if (!ok)
+        executor_unload_weights(x);
+    return ok;
 }
 
 size_t executor_taken_bytes(const struct executor *x)
@@ -54,11 +117,10 @@ void executor_unload_weights(struct executor *x)
         worker_unload_weights(&x->workers[i]);
 }
 
-bool executor_allocate(struct executor *x, const struct model *m, const struct memory_plan *plan,
-                       struct status *st)
+bool executor_allocate(struct executor *x, const struct memory_plan *plan, struct status *st)
 {
     for (int32_t i = 0; i < x->num_workers; i++) {
-        if (!worker_allocate(&x->workers[i], m, plan, st)) {
+        if (!worker_allocate(&x->workers[i], plan, st)) {
             executor_release(x);
             return false;
         }

@@ -14,15 +14,16 @@ struct executor {
     const struct step *submitted; /* between submit and collect */
 };
 
+/* `num_ranks` share the model, and the CPUs and threads of `options` too; at most
+ * LIMIT_TENSOR_PARALLEL_SIZE. */
 bool executor_open(struct executor *x, const char *backend_name,
-                   const struct device_options *options, struct status *st);
+                   const struct device_options *options, int32_t num_ranks, struct status *st);
 void executor_close(struct executor *x);
 bool executor_load_weights(struct executor *x, const struct model *m, struct status *st);
 void executor_unload_weights(struct executor *x);
 /* What the devices have given out so far, weights that are mapped from a file included. */
 size_t executor_taken_bytes(const struct executor *x);
-bool executor_allocate(struct executor *x, const struct model *m, const struct memory_plan *plan,
-                       struct status *st);
+bool executor_allocate(struct executor *x, const struct memory_plan *plan, struct status *st);
 void executor_release(struct executor *x);
 bool executor_start(struct executor *x, struct status *st);
 void executor_stop(struct executor *x);
@@ -30,7 +31,7 @@ void executor_stop(struct executor *x);
 /* Fills the batch, posts it to every worker and returns. The step must stay as it is until
  * executor_collect. */
 void executor_submit(struct executor *x, const struct step *step);
-/* Waits for all workers; output->status says whether the step succeeded. */
+/* Waits for all workers; output->status says whether the step succeeded, at every rank. */
 void executor_collect(struct executor *x, struct step_output *output);
 
 #endif

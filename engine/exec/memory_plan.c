@@ -1,6 +1,7 @@
 /* memory_plan.c - the arithmetic of the plan, and its refusals. */
 #include "engine/exec/memory_plan.h"
 
+#include "engine/model/tensor_parallel.h"
 #include "kernels/backend.h"
 
 #include <string.h>
@@ -46,9 +47,11 @@ static void set_limits(const struct model *m, const struct device *d,
     p->workspace.block_size = o->block_size;
 }
 
+/* All but the KV cache, over all ranks. */
 static size_t fixed_bytes(const struct memory_plan *p)
 {
-    return p->weights.bytes + p->activation_bytes + p->workspace_bytes + p->batch_bytes;
+    size_t own = p->weights.bytes + p->activation_bytes + p->workspace_bytes;
+    return (size_t)p->num_ranks * own + p->batch_bytes;
 }
 
 /* The most blocks, over all groups, that one request of max_model_len holds at a time. */
@@ -74,6 +77,7 @@ static int64_t count_blocks(const struct memory_plan_options *o, const struct me
                             size_t budget, size_t *available_for_kv)
 {
     *available_for_kv = budget > fixed_bytes(p) ? budget - fixed_bytes(p) : 0;
+    *available_for_kv /= (size_t)p->num_ranks;
     if (o->kv_cache_memory_bytes > 0)
         *available_for_kv = (size_t)o->kv_cache_memory_bytes;
     int64_t blocks = (int64_t)(*available_for_kv / p->block_bytes);
@@ -108,13 +112,16 @@ static bool refuse(const struct memory_plan *p, int64_t blocks, size_t available
                       "request of max_model_len %d needs %zu more, and %zu are available in all; "
                       "not one block fits: free memory, or lower --max-num-batched-tokens, or "
                       "raise --gpu-memory-utilization or --kv-cache-memory-bytes",
-                      fixed_bytes(p), p->max_model_len, needed, p->memory.available_bytes);
+                      fixed_bytes(p), p->max_model_len, needed * (size_t)p->num_ranks,
+                      p->memory.available_bytes);
 }
 
-bool memory_plan_make(const struct model *m, struct device *d, const struct memory_plan_options *o,
+/* `m` is what one rank holds. */
+static bool plan_rank(const struct model *m, struct device *d, const struct memory_plan_options *o,
                       struct memory_plan *p, struct status *st)
 {
     memset(p, 0, sizeof *p);
+    p->num_ranks = decoder_desc_num_ranks(&m->desc);
     p->block_size = o->block_size;
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
         !weights_plan(m, d, &p->weights, st))
@@ -142,7 +149,18 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
     return true;
 }
 
+bool memory_plan_make(const struct model *m, struct device *d, const struct memory_plan_options *o,
+                      struct memory_plan *p, struct status *st)
+{
+    if (o->tensor_parallel_size <= 1)
+        return plan_rank(m, d, o, p, st);
+    struct model *share = tensor_parallel_share(m, 0, o->tensor_parallel_size);
+    bool ok = plan_rank(share, d, o, p, st);
+    tensor_parallel_share_free(share);
+    return ok;
+}
+
 size_t memory_plan_total_bytes(const struct memory_plan *p)
 {
-    return fixed_bytes(p) + p->kv_cache_bytes;
+    return fixed_bytes(p) + (size_t)p->num_ranks * p->kv_cache_bytes;
 }

@@ -1,5 +1,8 @@
 /* memory_plan.h - every byte the engine will hold on a device, worked out before any is taken.
  *
+ * With several ranks, which are alike, it is the plan of each, but for the batch: that is one for
+ * all. On the host they share the memory too.
+ *
  * `inferd plan` prints it and `inferd serve` allocates by it; both come from here. The KV cache
  * gets what the utilization leaves, or an exact size. A plan that cannot hold one request of
  * max_model_len is refused with the needed and available bytes and the longest length that fits. */
@@ -20,15 +23,17 @@ struct memory_plan_options {
     int32_t block_size;
     int32_t max_num_seqs, max_num_batched_tokens, max_logprobs;
     int32_t long_prefill_token_threshold; /* 0: none */
+    int32_t tensor_parallel_size;         /* ranks */
     enum dtype kv_cache_dtype;
 };
 
 struct memory_plan {
     struct memory_info memory; /* before anything was allocated */
+    int32_t num_ranks;
     struct weights_size weights;
     size_t activation_bytes; /* the decoder's arena, logits included */
     size_t workspace_bytes;  /* the device's scratch */
-    size_t batch_bytes;      /* staging of a step's inputs and outputs */
+    size_t batch_bytes;      /* staging of a step's inputs and outputs; of all ranks together */
     size_t kv_cache_bytes;   /* num_blocks * block_bytes */
     size_t block_bytes;      /* the layers of a group, K and V */
     int32_t num_blocks, block_size;
@@ -43,6 +48,7 @@ struct memory_plan {
     struct workspace_desc workspace;
 };
 
+/* `m` is the whole model, `d` any rank's device. */
 bool memory_plan_make(const struct model *m, struct device *d,
                       const struct memory_plan_options *options, struct memory_plan *out,
                       struct status *st);

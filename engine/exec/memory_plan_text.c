@@ -9,6 +9,7 @@
 struct plan_row {
     const char *key, *label;
     size_t bytes;
+    bool per_rank;
 };
 
 static size_t linears_bytes(const struct weights_size *w)
@@ -31,29 +32,36 @@ static void describe_json(const struct memory_plan *p, const struct plan_row *ro
         buf_printf(out, "\"%s\": %zu, ", w->formats[i].format, w->formats[i].bytes);
     buf_printf(out, "\"vectors\": %zu}, ", w->bytes - linears_bytes(w));
     buf_printf(out,
-               "\"block_size\": %d, \"num_blocks\": %d, \"num_kv_cache_groups\": %d, "
+               "\"tensor_parallel_size\": %d, \"block_size\": %d, \"num_blocks\": %d, "
+               "\"num_kv_cache_groups\": %d, "
                "\"kv_cache_tokens\": %" PRId64 ", \"max_model_len\": %d, \"longest_len\": %d, "
                "\"max_concurrency\": %.4f}\n",
-               p->block_size, p->num_blocks, p->kv_spec.num_groups, p->kv_cache_tokens,
-               p->max_model_len, p->longest_len, p->max_concurrency);
+               p->num_ranks, p->block_size, p->num_blocks, p->kv_spec.num_groups,
+               p->kv_cache_tokens, p->max_model_len, p->longest_len, p->max_concurrency);
 }
 
-static void print_bytes(struct buf *out, const char *label, const char *detail, size_t bytes)
+/* `ranks`: what to say of a size that each rank has. */
+static void print_bytes(struct buf *out, const char *label, const char *detail, size_t bytes,
+                        const char *ranks)
 {
     char name[64];
     snprintf(name, sizeof name, "%s%s", label, detail);
-    buf_printf(out, "%-24s %16zu bytes  %10.2f MiB\n", name, bytes, (double)bytes / (1 << 20));
+    buf_printf(out, "%-24s %16zu bytes  %10.2f MiB%s\n", name, bytes, (double)bytes / (1 << 20),
+               ranks);
 }
 
 static void describe_table(const struct memory_plan *p, const struct plan_row *rows,
                            size_t num_rows, struct buf *out)
 {
     const struct weights_size *w = &p->weights;
+    char ranks[48] = "";
+    if (p->num_ranks > 1)
+        snprintf(ranks, sizeof ranks, "  on each of %d ranks", p->num_ranks);
     for (size_t i = 0; i < num_rows; i++)
-        print_bytes(out, rows[i].label, "", rows[i].bytes);
+        print_bytes(out, rows[i].label, "", rows[i].bytes, rows[i].per_rank ? ranks : "");
     for (int32_t i = 0; i < w->num_formats; i++)
-        print_bytes(out, "weights in ", w->formats[i].format, w->formats[i].bytes);
-    print_bytes(out, "weights, vectors", "", w->bytes - linears_bytes(w));
+        print_bytes(out, "weights in ", w->formats[i].format, w->formats[i].bytes, ranks);
+    print_bytes(out, "weights, vectors", "", w->bytes - linears_bytes(w), ranks);
     buf_printf(out, "%-24s %16d of %d tokens\n", "KV blocks", p->num_blocks, p->block_size);
     buf_printf(out, "%-24s %16d\n", "KV groups", p->kv_spec.num_groups);
     buf_printf(out, "%-24s %16" PRId64 "\n", "KV tokens", p->kv_cache_tokens);
@@ -66,16 +74,17 @@ static void describe_table(const struct memory_plan *p, const struct plan_row *r
 void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *out)
 {
     const struct plan_row rows[] = {
-        { "memory_total_bytes", "memory in all", p->memory.total_bytes },
-        { "memory_available_bytes", "memory available", p->memory.available_bytes },
-        { "weights_bytes", "weights", p->weights.bytes },
-        { "activation_bytes", "activations", p->activation_bytes },
-        { "workspace_bytes", "workspace", p->workspace_bytes },
-        { "batch_bytes", "batch staging", p->batch_bytes },
-        { "kv_cache_bytes", "KV cache", p->kv_cache_bytes },
-        { "total_bytes", "sum", memory_plan_total_bytes(p) },
-        { "block_bytes", "one KV block", p->block_bytes },
-        { "kv_cache_bytes_per_token", "KV cache per token", kv_cache_bytes_per_token(&p->kv_spec) },
+        { "memory_total_bytes", "memory in all", p->memory.total_bytes, false },
+        { "memory_available_bytes", "memory available", p->memory.available_bytes, false },
+        { "weights_bytes", "weights", p->weights.bytes, true },
+        { "activation_bytes", "activations", p->activation_bytes, true },
+        { "workspace_bytes", "workspace", p->workspace_bytes, true },
+        { "batch_bytes", "batch staging", p->batch_bytes, false },
+        { "kv_cache_bytes", "KV cache", p->kv_cache_bytes, true },
+        { "total_bytes", "sum", memory_plan_total_bytes(p), false },
+        { "block_bytes", "one KV block", p->block_bytes, true },
+        { "kv_cache_bytes_per_token", "KV cache per token", kv_cache_bytes_per_token(&p->kv_spec),
+          true },
     };
     const size_t num_rows = sizeof rows / sizeof rows[0];
     if (json)

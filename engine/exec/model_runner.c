@@ -20,6 +20,8 @@ static void run_sampling(struct model_runner *r, struct batch *b)
         int32_t count = at_most(r->max_logits_rows, b->num_sample_rows - begin);
         const struct tensor *logits =
             decoder_logits(r->decoder, device_rows(b, b->sample_rows + begin), count);
+        if (!r->samples)
+            continue;
         struct sampling_metadata sampling;
         batch_sampling_rows(b, begin, count, &sampling);
         int32_t *sampled = (int32_t *)device_rows(b, b->sampled_ids + begin);
@@ -38,6 +40,8 @@ static void run_prompt_logprobs(struct model_runner *r, struct batch *b)
         int32_t count = at_most(r->max_logits_rows, b->num_prompt_rows - begin);
         const struct tensor *logits =
             decoder_logits(r->decoder, device_rows(b, b->prompt_rows + begin), count);
+        if (!r->samples)
+            continue;
         struct logprobs_request logprobs;
         batch_prompt_logprob_rows(b, begin, count, &logprobs);
         r->device->backend->logprobs(r->device, &logprobs, logits);

@@ -10,6 +10,7 @@ struct model_runner {
     struct device *device;
     struct decoder *decoder;
     int32_t max_logits_rows;
+    bool samples; /* one rank of those that run the batch fills its outputs */
 };
 
 /* Runs the filled batch to its end; false with the device's first error. */

@@ -5,21 +5,31 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "engine/model/kv_scales.h"
+#include "engine/model/tensor_parallel.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
+bool worker_open(struct worker *w, struct comm *comm, const char *backend_name,
                  const struct device_options *options, struct status *st)
 {
-    memset(w, 0, sizeof *w);
-    w->rank = rank;
-    if (!backend_open(backend_name, options, &w->device, st))
-        return false;
-    w->comm = comm_self_open();
-    pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->changed, NULL);
-    return true;
+    *w = (struct worker){ .rank = comm->rank, .comm = comm };
+    if (backend_open(backend_name, options, &w->device, st)) {
+        const struct backend *backend = w->device->backend;
+        if (comm->world_size == 1 || (backend->caps & BACKEND_HOST_MEMORY)) {
+            pthread_mutex_init(&w->mutex, NULL);
+            pthread_cond_init(&w->changed, NULL);
+            return true;
+        }
+        status_set(st, STATUS_UNSUPPORTED,
+                   "--tensor-parallel-size %d: ranks on device %s are not implemented; use "
+                   "--device cpu or 1",
+                   comm->world_size, backend->name);
+        backend->close(w->device);
+        w->device = NULL;
+    }
+    comm->close(comm);
+    return false;
 }
 
 void worker_close(struct worker *w)
@@ -46,8 +56,12 @@ static void log_progress(void *arg, size_t done, size_t total)
 
 bool worker_load_weights(struct worker *w, const struct model *m, struct status *st)
 {
-    int32_t last_tenth = 0;
-    return weights_load(m, w->device, w->comm, log_progress, &last_tenth, &w->weights, st);
+    int32_t last_tenth = 0, size = w->comm->world_size;
+    w->share = size > 1 ? tensor_parallel_share(m, w->rank, size) : NULL;
+    w->model = w->share ? w->share : m;
+    /* The ranks read at the same pace; one speaks for all. */
+    return weights_load(w->model, w->device, w->comm, w->rank == 0 ? log_progress : NULL,
+                        &last_tenth, &w->weights, st);
 }
 
 void worker_unload_weights(struct worker *w)
@@ -55,6 +69,9 @@ void worker_unload_weights(struct worker *w)
     if (w->weights)
         weights_free(w->weights, w->device);
     w->weights = NULL;
+    tensor_parallel_share_free(w->share);
+    w->share = NULL;
+    w->model = NULL;
 }
 
 /* One block: for each place in a group all K blocks, then all V blocks, where there are any. Layers
@@ -90,21 +107,21 @@ static bool cut_kv_layers(struct worker *w, const struct model *m, const struct 
     return true;
 }
 
-bool worker_allocate(struct worker *w, const struct model *m, const struct memory_plan *plan,
-                     struct status *st)
+bool worker_allocate(struct worker *w, const struct memory_plan *plan, struct status *st)
 {
     struct device *d = w->device;
     if (!d->backend->reserve_workspace(d, &plan->workspace, st))
         return status_prefix(st, "workspace: ");
     if (!d->backend->alloc(d, &w->kv_memory, plan->kv_cache_bytes, MEMORY_DEVICE, st))
         return status_prefix(st, "KV cache: ");
-    if (!cut_kv_layers(w, m, plan, st) ||
-        !decoder_new(&m->desc, w->weights, d, w->comm, &plan->decoder_limits, w->kv_layers,
+    if (!cut_kv_layers(w, w->model, plan, st) ||
+        !decoder_new(&w->model->desc, w->weights, d, w->comm, &plan->decoder_limits, w->kv_layers,
                      &w->decoder, st)) {
         worker_release(w);
         return false;
     }
-    w->runner = (struct model_runner){ d, w->decoder, plan->decoder_limits.max_logits_rows };
+    w->runner = (struct model_runner){ d, w->decoder, plan->decoder_limits.max_logits_rows,
+                                       .samples = w->rank == 0 };
     return true;
 }
 
@@ -134,7 +151,8 @@ static void *worker_main(void *arg)
         pthread_mutex_unlock(&w->mutex);
         struct status st;
         status_clear(&st);
-        model_runner_run(&w->runner, b, &st);
+        if (!model_runner_run(&w->runner, b, &st) && w->comm->world_size > 1)
+            status_prefix(&st, "rank %d: ", w->rank);
         pthread_mutex_lock(&w->mutex);
         w->posted = NULL;
         w->status = st;

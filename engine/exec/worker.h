@@ -13,6 +13,8 @@ struct worker {
     int32_t rank;
     struct device *device;
     struct comm *comm;
+    const struct model *model; /* from loading on: the rank's share, or the whole */
+    struct model *share;       /* NULL: this rank is alone */
     struct weights *weights;
     struct buffer kv_memory;
     struct kv_layer *kv_layers; /* [num_hidden_layers] views into kv_memory */
@@ -29,12 +31,13 @@ struct worker {
     struct status status; /* of the batch that is done */
 };
 
-bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
+/* Takes `comm`, also when it fails. */
+bool worker_open(struct worker *w, struct comm *comm, const char *backend_name,
                  const struct device_options *options, struct status *st);
+/* Any thread; several ranks may load at once. */
 bool worker_load_weights(struct worker *w, const struct model *m, struct status *st);
 /* Workspace, KV cache and decoder, as planned. */
-bool worker_allocate(struct worker *w, const struct model *m, const struct memory_plan *plan,
-                     struct status *st);
+bool worker_allocate(struct worker *w, const struct memory_plan *plan, struct status *st);
 bool worker_start(struct worker *w, struct status *st);
 void worker_post(struct worker *w, struct batch *b);
 /* Waits for the posted batch. */

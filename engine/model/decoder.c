@@ -29,6 +29,8 @@ enum activation_buffer {
     KV_A,             /* [num_tokens, kv_lora_rank + qk_rope_head_dim] */
     Q_LATENT,         /* [num_tokens, num_heads * kv_lora_rank] */
     ATTENDED_LATENT,  /* [num_tokens, num_heads * kv_lora_rank] */
+    ALL_Q,            /* [num_tokens, num_ranks * q_size] of norms over all ranks' heads */
+    ALL_K,            /* [num_tokens, num_ranks * kv_size] */
     GATE_UP,          /* [num_tokens, 2 * intermediate_size]; half of it in a plain MLP */
     ACTIVATED,        /* [num_tokens, intermediate_size]; a plain MLP needs none */
     ROUTER_LOGITS,    /* [num_tokens, num_experts] */
@@ -37,7 +39,8 @@ enum activation_buffer {
     SHARED_OUT,       /* [num_tokens, hidden_size] what the shared expert gives */
     SHARED_GATE,      /* [num_tokens, 1] how much it counts, before the sigmoid */
     SELECTED,         /* [num_rows, hidden_size] the rows whose logits are wanted */
-    LOGITS,           /* [num_rows, vocab_size] */
+    LOGITS_SHARE,     /* [num_rows, vocab_rows] of this rank, where there are several */
+    LOGITS,           /* [num_rows, num_ranks * vocab_rows], which is vocab_size or a little more */
     NUM_ACTIVATION_BUFFERS
 };
 
@@ -63,6 +66,8 @@ static void activation_table(const struct decoder_desc *desc,
     int32_t inner = desc->intermediate_size;
     int32_t shared = desc->shared_expert_intermediate_size;
     bool gated = !desc->traits.plain_mlp;
+    int32_t ranks = decoder_desc_num_ranks(desc), vocab_rows = decoder_desc_vocab_rows(desc);
+    bool all_heads = desc->traits.qk_norm == QK_NORM_ALL && ranks > 1;
     const struct activation_row rows[NUM_ACTIVATION_BUFFERS] = {
         [RESIDUAL] = { PHASE_LASTING, false, desc->hidden_size },
         [HIDDEN] = { PHASE_LASTING, false, desc->hidden_size },
@@ -76,6 +81,8 @@ static void activation_table(const struct decoder_desc *desc,
         [KV_A] = { PHASE_ATTENTION, false, latent ? desc->head_dim : 0 },
         [Q_LATENT] = { PHASE_ATTENTION, false, latent_size },
         [ATTENDED_LATENT] = { PHASE_ATTENTION, false, latent_size },
+        [ALL_Q] = { PHASE_ATTENTION, false, all_heads ? ranks * q_size : 0 },
+        [ALL_K] = { PHASE_ATTENTION, false, all_heads ? ranks * kv_size : 0 },
         [GATE_UP] = { PHASE_MLP, false, gated ? 2 * inner : inner },
         [ACTIVATED] = { PHASE_MLP, false, gated ? inner : 0 },
         [ROUTER_LOGITS] = { PHASE_MOE, false, desc->num_experts },
@@ -84,7 +91,8 @@ static void activation_table(const struct decoder_desc *desc,
         [SHARED_OUT] = { PHASE_MOE, false, shared > 0 ? desc->hidden_size : 0 },
         [SHARED_GATE] = { PHASE_MOE, false, desc->traits.shared_expert_gate ? 1 : 0 },
         [SELECTED] = { PHASE_LOGITS, true, desc->hidden_size },
-        [LOGITS] = { PHASE_LOGITS, true, desc->vocab_size },
+        [LOGITS_SHARE] = { PHASE_LOGITS, true, ranks > 1 ? vocab_rows : 0 },
+        [LOGITS] = { PHASE_LOGITS, true, ranks * vocab_rows },
     };
     for (int i = 0; i < NUM_ACTIVATION_BUFFERS; i++)
         table[i] = rows[i];
@@ -216,7 +224,7 @@ struct decoder {
     struct buffer arena;
     /* At their largest; a step works on the leading rows. */
     struct tensor buffers[NUM_ACTIVATION_BUFFERS];
-    struct tensor logits; /* the rows of the last decoder_logits */
+    struct tensor logits; /* of the last decoder_logits */
     int32_t num_tokens;   /* of the last decoder_forward */
 };
 
@@ -288,9 +296,25 @@ static struct tensor leading_rows(const struct decoder *dec, enum activation_buf
     return t;
 }
 
+/* A norm over one head, or over all of them: then the other ranks' are fetched into `all`, and x is
+ * this rank's part of that afterwards. */
+static void norm_heads(struct decoder *dec, struct tensor *x, const struct norm *norm,
+                       enum activation_buffer all)
+{
+    struct tensor heads = leading_rows(dec, all, x->rows);
+    if (heads.cols > 0) {
+        int32_t cols = x->cols;
+        dec->comm->all_gather(dec->comm, dec->device, &heads, x);
+        dec->ops->norm(dec->device, &heads, NULL, &heads, norm);
+        *x = tensor_columns(&heads, dec->comm->rank * cols, cols);
+        return;
+    }
+    dec->ops->norm(dec->device, x, NULL, x, norm);
+}
+
 /* q and k of the layer: normed, then rotated. */
 static void prepare_head(struct decoder *dec, int32_t layer, struct tensor *x,
-                         const struct norm *norm)
+                         const struct norm *norm, enum activation_buffer all)
 {
     const struct decoder_desc *desc = dec->desc;
     const struct weights *w = dec->weights;
@@ -298,7 +322,7 @@ static void prepare_head(struct decoder *dec, int32_t layer, struct tensor *x,
     struct tensor cos_sin =
         leading_rows(dec, kind == LAYER_SLIDING_ROPE ? SLIDING_COS_SIN : COS_SIN, x->rows);
     if (desc->traits.qk_norm != QK_NORM_NONE)
-        dec->ops->norm(dec->device, x, NULL, x, norm);
+        norm_heads(dec, x, norm, all);
     if (kind != LAYER_NO_ROPE && cos_sin.cols > 0)
         dec->ops->rotary_embedding(dec->device, x, desc->head_dim, &cos_sin,
                                    kind == LAYER_SLIDING_ROPE ? &w->sliding_rope : &w->rope);
@@ -326,8 +350,8 @@ static void attention_block(struct decoder *dec, int32_t layer, struct tensor *o
     params.sinks = w->sinks;
 
     ops->linear(d, &qkv, x, &w->qkv);
-    prepare_head(dec, layer, &q, &w->q_norm);
-    prepare_head(dec, layer, &k, &w->k_norm);
+    prepare_head(dec, layer, &q, &w->q_norm, ALL_Q);
+    prepare_head(dec, layer, &k, &w->k_norm, ALL_K);
     ops->reshape_and_cache(d, &dec->kv[layer], &k, &v, attn->slot_mapping);
     ops->attention(d, &attended, &q, &dec->kv[layer], attn, &params);
     ops->linear(d, out, &attended, &w->o);
@@ -508,6 +532,7 @@ void decoder_forward(struct decoder *dec, const struct forward_batch *batch)
     dec->num_tokens = batch->num_tokens;
 
     ops->embedding(d, &residual, batch->input_ids, &w->embedding);
+    dec->comm->all_reduce(dec->comm, d, &residual); /* one rank has the row, the others zeros */
     if (is_factor(dec->embedding_scale))
         ops->scale(d, &residual, dec->embedding_scale);
     if (dec->desc->traits.learned_positions) {
@@ -531,12 +556,17 @@ const struct tensor *decoder_logits(struct decoder *dec, const int32_t *row_indi
     const struct decoder_desc *desc = dec->desc;
     struct tensor hidden = leading_rows(dec, HIDDEN, dec->num_tokens);
     struct tensor selected = leading_rows(dec, SELECTED, num_rows);
-    dec->logits = leading_rows(dec, LOGITS, num_rows);
+    struct tensor all = leading_rows(dec, LOGITS, num_rows);
+    struct tensor share = leading_rows(dec, LOGITS_SHARE, num_rows);
+    struct tensor *logits = share.cols > 0 ? &share : &all;
     dec->ops->gather_rows(dec->device, &selected, &hidden, row_indices);
-    dec->ops->linear(dec->device, &dec->logits, &selected, dec->weights->head);
+    dec->ops->linear(dec->device, logits, &selected, dec->weights->head);
     if (is_factor(desc->logits_scale))
-        dec->ops->scale(dec->device, &dec->logits, 1 / desc->logits_scale);
+        dec->ops->scale(dec->device, logits, 1 / desc->logits_scale);
     if (desc->final_logit_softcap > 0)
-        dec->ops->softcap(dec->device, &dec->logits, desc->final_logit_softcap);
+        dec->ops->softcap(dec->device, logits, desc->final_logit_softcap);
+    if (share.cols > 0)
+        dec->comm->all_gather(dec->comm, dec->device, &all, &share);
+    dec->logits = tensor_columns(&all, 0, desc->vocab_size);
     return &dec->logits;
 }

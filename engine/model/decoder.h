@@ -1,7 +1,9 @@
 /* decoder.h - the one forward pass: walks decoder_desc, calls device ops and the communicator.
  *
  * No allocation, no waiting, no reading of device data: what it enqueues can be captured as a
- * graph. Owned by one worker. The activations are one arena, planned exactly. */
+ * graph, where the communicator can. Owned by one worker. The activations are one arena, planned
+ * exactly. With several ranks `desc` is the share's, and every rank must be called with the same
+ * batch and rows. */
 #ifndef INFERD_ENGINE_MODEL_DECODER_H
 #define INFERD_ENGINE_MODEL_DECODER_H
 

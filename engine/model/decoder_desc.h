@@ -119,6 +119,9 @@ struct decoder_desc {
     int32_t n_group, topk_group; /* unless greedy: experts are chosen from topk_group of n_group */
     bool norm_topk_prob;
     float routed_scaling_factor; /* 0 stands for 1 */
+    /* Not 0: this describes a rank's share of a model, and the sizes above are the share's, but for
+     * hidden_size and vocab_size. See tensor_parallel.h. */
+    int32_t tensor_parallel_rank, tensor_parallel_size;
     enum dtype checkpoint_dtype; /* torch_dtype / dtype of config.json */
     int32_t bos_token_id;        /* -1: none */
     int32_t num_eos_token_ids;
@@ -141,5 +144,16 @@ struct decoder_desc {
     bool rope_interleave;
     int32_t num_nextn_predict_layers; /* tensors of so many layers behind the last are ignored */
 };
+
+static inline int32_t decoder_desc_num_ranks(const struct decoder_desc *desc)
+{
+    return desc->tensor_parallel_size > 0 ? desc->tensor_parallel_size : 1;
+}
+
+/* Rows of embedding and head: a rank's share of the vocabulary, filled up. */
+static inline int32_t decoder_desc_vocab_rows(const struct decoder_desc *desc)
+{
+    return (desc->vocab_size - 1) / decoder_desc_num_ranks(desc) + 1;
+}
 
 #endif

@@ -25,6 +25,7 @@ struct tensor_map_entry {
     /* The tensor is a stack of so many equal matrices (or vectors), and this one is meant. */
     int32_t stack_size, stack_index;
     int32_t src_row_begin, src_row_step; /* in there: the first row, and from one to the next */
+    int32_t src_col_begin;               /* in there: the first of the `cols` columns */
     bool transposed; /* the matrix is [cols, all of its rows]; not said of vectors */
 };
 

@@ -44,8 +44,8 @@ static void add_part(struct weight_shape *s, int32_t rows)
 static struct weight_shape qk_norm_shape(const struct decoder_desc *desc, int32_t heads)
 {
     enum qk_norm kind = desc->traits.qk_norm;
-    return norm_shape(desc, (kind == QK_NORM_ALL ? heads : 1) * desc->head_dim,
-                      kind != QK_NORM_NONE);
+    int32_t all = heads * decoder_desc_num_ranks(desc); /* the other ranks' too */
+    return norm_shape(desc, (kind == QK_NORM_ALL ? all : 1) * desc->head_dim, kind != QK_NORM_NONE);
 }
 
 static int32_t value_head_dim(const struct decoder_desc *desc)
@@ -172,13 +172,13 @@ struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weig
     enum norm_placement norms = desc->traits.norm_placement;
     switch (slot) {
     case W_EMBEDDING:
-        return linear_shape(desc->vocab_size, hidden, false);
+        return linear_shape(decoder_desc_vocab_rows(desc), hidden, false);
     case W_POSITION_EMBEDDING:
         return present_if(desc->traits.learned_positions,
                           linear_shape(desc->max_position_embeddings, hidden, false));
     case W_LM_HEAD:
         return present_if(!desc->tie_word_embeddings,
-                          linear_shape(desc->vocab_size, hidden, false));
+                          linear_shape(decoder_desc_vocab_rows(desc), hidden, false));
     case W_FINAL_NORM:
         return norm_shape(desc, hidden, true);
     case W_INPUT_NORM:

@@ -242,6 +242,10 @@ static bool lay_out_linear(const struct model *m, struct device *d, struct layou
                                   .bias = bias ? bias + row : NULL };
             if (ordered)
                 l->input_order = place(a, (size_t)shape->cols * sizeof *l->input_order);
+            if (at->slot == W_EMBEDDING) {
+                l->vocab_begin = m->desc.tensor_parallel_rank * shape->rows;
+                l->vocab_size = m->desc.vocab_size;
+            }
         }
         was_ordered = ordered;
         l->out_features += shape->part_rows[part];
@@ -580,9 +584,7 @@ bool weights_load(const struct model *m, struct device *d, struct comm *c,
                   void (*progress)(void *arg, size_t done_bytes, size_t total_bytes),
                   void *progress_arg, struct weights **out, struct status *st)
 {
-    if (c->world_size != 1)
-        return status_set(st, STATUS_UNSUPPORTED, "weights cannot be split over %d ranks yet",
-                          c->world_size);
+    assert(c->world_size == decoder_desc_num_ranks(&m->desc));
     struct weights_progress report = { progress, progress_arg };
     struct weights *w = weights_new(&m->desc);
     struct packed_cache_id id;

@@ -27,6 +27,7 @@ struct piece {
     size_t src_bytes;
     size_t row_stride;    /* bytes from one row to the next */
     size_t column_stride; /* bytes from one element of a row to the next; 0: side by side */
+    size_t skipped_bytes; /* of a row's blocks, before those that are meant */
     const struct quant_format *format; /* of src */
     const struct quant_source
         *quant;                    /* reads the rows; src only tells where in the files they are */
@@ -115,19 +116,41 @@ static bool is_contiguous(const struct piece *piece)
            piece->row_stride == quant_row_bytes(piece->format, piece->linear->in_features);
 }
 
+/* Of each row its header and the blocks that are meant, one row after the other. */
+static void gather_blocks(unsigned char *dst, const struct piece *piece, const unsigned char *src,
+                          size_t stride)
+{
+    size_t row_bytes = quant_row_bytes(piece->format, piece->linear->in_features);
+    size_t header = (size_t)piece->format->header_bytes;
+    for (int32_t r = 0; r < piece->num_rows; r++, dst += row_bytes, src += stride) {
+        memcpy(dst, src, header);
+        memcpy(dst + header, src + header + piece->skipped_bytes, row_bytes - header);
+    }
+}
+
+static void read_quantized(unsigned char *dst, const struct piece *piece)
+{
+    const struct quant_source *s = piece->quant;
+    size_t stride = quant_row_bytes(piece->format, s->cols);
+    bool whole = s->cols == piece->linear->in_features;
+    unsigned char *rows = whole ? dst : xmalloc((size_t)piece->num_rows * stride);
+    s->scheme->layout->read_rows(s, rows, piece->src_row, piece->num_rows, piece->src_row_step);
+    if (whole)
+        return;
+    gather_blocks(dst, piece, rows, stride);
+    free(rows);
+}
+
 /* The rows, one after the other. */
 static void gather(unsigned char *dst, const struct piece *piece)
 {
     size_t rows = (size_t)piece->num_rows, cols = (size_t)piece->linear->in_features;
     if (piece->quant) {
-        piece->quant->scheme->layout->read_rows(piece->quant, dst, piece->src_row, piece->num_rows,
-                                                piece->src_row_step);
+        read_quantized(dst, piece);
         return;
     }
     if (!piece->column_stride) {
-        size_t row_bytes = quant_row_bytes(piece->format, piece->linear->in_features);
-        for (size_t r = 0; r < rows; r++)
-            memcpy(dst + r * row_bytes, piece->src + r * piece->row_stride, row_bytes);
+        gather_blocks(dst, piece, piece->src, piece->row_stride);
         return;
     }
     size_t size = dtype_size(piece->format->dtype);
@@ -228,13 +251,17 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
         struct linear *l = e->is_bias ? NULL : weights_linear(w, e->slot, e->layer, e->expert);
         const struct quant_format *format = tensor_map_entry_format(e);
         size_t size = dtype_size(format->dtype); /* only plain tensors are transposed */
-        size_t row_bytes = e->transposed ? size : quant_row_bytes(format, e->cols);
-        int64_t all_rows = e->tensor->shape[e->tensor->num_dims - 1]; /* where it is transposed */
+        int64_t last_dim = e->tensor->shape[e->tensor->num_dims - 1];
+        size_t row_bytes = e->transposed ? size : quant_row_bytes(format, last_dim);
+        size_t column_stride = e->transposed ? (size_t)last_dim * size : 0;
+        size_t skipped = (size_t)(e->src_col_begin / format->block_elements * format->block_bytes);
         struct piece piece = { .linear = l,
                                .quant = e->quant,
-                               .src = entry_data(e) + (size_t)e->src_row_begin * row_bytes,
+                               .src = entry_data(e) + (size_t)e->src_row_begin * row_bytes +
+                                      (size_t)e->src_col_begin * column_stride,
                                .row_stride = row_bytes * (size_t)e->src_row_step,
-                               .column_stride = e->transposed ? (size_t)all_rows * size : 0,
+                               .column_stride = column_stride,
+                               .skipped_bytes = e->transposed ? 0 : skipped,
                                .format = format,
                                .slot = e->slot,
                                .layer = e->layer,

@@ -75,11 +75,11 @@ void cpu_topology_sort(const char *root, int32_t *cpus, int32_t count)
 int32_t cpu_topology_share(int32_t *cpus, int32_t count, int32_t share, int32_t num_shares)
 {
     int32_t begin = (int32_t)((int64_t)count * share / num_shares);
-    int32_t end = (int32_t)((int64_t)count * (share + 1) / num_shares);
+    int32_t size = count / num_shares;
     if (count < num_shares) {
         begin = count > 0 ? share % count : 0;
-        end = count > 0 ? begin + 1 : 0;
+        size = count > 0 ? 1 : 0;
     }
-    memmove(cpus, cpus + begin, (size_t)(end - begin) * sizeof *cpus);
-    return end - begin;
+    memmove(cpus, cpus + begin, (size_t)size * sizeof *cpus);
+    return size;
 }

@@ -68,10 +68,10 @@ static void check_indices(struct device *d, const char *op, const int32_t *indic
 static void embedding_row(const struct row_job *job, int32_t row)
 {
     const struct linear *l = job->weight;
-    int32_t id = job->indices[row];
+    int32_t id = job->indices[row], begin = l->vocab_begin;
     float *out = row_at(job->out, row);
-    if (id >= 0 && id < l->out_features)
-        l->kernel->unpack_row(out, l, id);
+    if (id >= begin && id - begin < l->out_features)
+        l->kernel->unpack_row(out, l, id - begin);
     else
         memset(out, 0, (size_t)l->in_features * sizeof *out);
 }
@@ -80,7 +80,8 @@ void cpu_embedding(struct device *d, struct tensor *out, const int32_t *input_id
                    const struct linear *weight)
 {
     assert(out->dtype == DTYPE_F32 && out->cols == weight->in_features);
-    check_indices(d, "embedding", input_ids, out->rows, weight->out_features);
+    int32_t limit = weight->vocab_size > 0 ? weight->vocab_size : weight->out_features;
+    check_indices(d, "embedding", input_ids, out->rows, limit);
     run_rows(d, &(struct row_job){
                     .out = out, .weight = weight, .indices = input_ids, .row = embedding_row });
 }

@@ -148,12 +148,9 @@ static int32_t choose_cpus(const struct thread_pool_options *o, int32_t cpus[MAX
 /* How many threads are the share's; 0 where the CPUs decide. */
 static int32_t share_of_threads(const struct thread_pool_options *o)
 {
-    int64_t all = o->num_threads;
-    if (all == 0 || o->num_shares <= 1)
+    if (o->num_threads == 0 || o->num_shares <= 1)
         return o->num_threads;
-    int32_t threads =
-        (int32_t)(all * (o->share + 1) / o->num_shares - all * o->share / o->num_shares);
-    return threads > 0 ? threads : 1;
+    return o->num_threads < o->num_shares ? 1 : o->num_threads / o->num_shares;
 }
 
 bool thread_pool_open(struct thread_pool **out, const struct thread_pool_options *o,
@@ -165,7 +162,9 @@ bool thread_pool_open(struct thread_pool **out, const struct thread_pool_options
         return status_set(st, STATUS_INVALID, "number of threads %d: must be 0 (one per CPU) to %d",
                           o->num_threads, MAX_THREADS);
     int32_t num_cpus = choose_cpus(o, cpus), num_threads = share_of_threads(o);
-    bool pin = o->pin && num_cpus > 0, shared = o->num_shares > 1;
+    bool shared = o->num_shares > 1;
+    /* Owners of one CPU would wait for each other while another CPU is idle. */
+    bool pin = o->pin && num_cpus > 0 && o->num_shares <= thread_allowed_cpus(NULL, 0);
     if (num_threads == 0)
         num_threads = num_cpus < 1 ? 1 : num_cpus;
     struct thread_pool *p = aligned_alloc(64, sizeof *p);

@@ -13,9 +13,9 @@ struct thread_pool;
 
 struct thread_pool_options {
     int32_t num_threads; /* 0: one per allowed CPU */
-    bool pin;            /* each worker stays on a CPU of its own */
-    /* The pool takes one of so many equal shares of the CPUs and of num_threads; a share has at
-     * least one thread. num_shares 0: all of them. */
+    bool pin;            /* each worker stays on a CPU of its own, where there are enough */
+    /* The pool takes one of so many equal shares of the CPUs and of num_threads, rounded down, but
+     * at least one thread. num_shares 0: all of them. */
     int32_t share, num_shares;
 };
 

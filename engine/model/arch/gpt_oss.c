@@ -37,7 +37,7 @@ static const struct config_key config[] = {
 };
 
 static const struct tensor_rule tensors[] = {
-    { "model.layers.{}.self_attn.sinks", W_SINKS, REPLICATED, .bare = true },
+    { "model.layers.{}.self_attn.sinks", W_SINKS, COLUMN_PARALLEL, .bare = true },
     { "model.layers.{}.mlp.router", W_ROUTER, REPLICATED, .part = 0 },
     { "model.layers.{}.mlp.experts.gate_up_proj", W_EXPERT_GATE_UP, COLUMN_PARALLEL, .num_parts = 2,
       .row_order = ROWS_INTERLEAVED, .transposed = true, .bare = true, .stacked = true },

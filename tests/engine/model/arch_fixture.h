@@ -99,15 +99,20 @@ struct fixture {
     char dir[64];
 };
 
-static inline void fixture_open(struct fixture *f, const char *name)
+static inline void fixture_open_in(struct fixture *f, const char *folder, const char *name)
 {
-    char path[96];
-    snprintf(path, sizeof path, GOLDENS "%s.json", name);
+    char path[128];
+    snprintf(path, sizeof path, "%s%s.json", folder, name);
     f->golden = load_json(path);
     strcpy(f->dir, "/tmp/inferd-arch-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     write_weights(f->dir, json_object_get(f->golden, "tensors"));
     write_config(f->dir, json_array_get(json_object_get(f->golden, "configs"), 0));
+}
+
+static inline void fixture_open(struct fixture *f, const char *name)
+{
+    fixture_open_in(f, GOLDENS, name);
 }
 
 static inline void fixture_close(struct fixture *f)
@@ -120,7 +125,9 @@ static inline void fixture_rig(const char *model, struct rig *r, const char *isa
                                const json_t *prompt)
 {
     int32_t served = (int32_t)json_integer_value(json_object_get(prompt, "served_len"));
-    struct rig_options o = { model, "auto", "auto", isa, NULL, served, NULL };
+    struct rig_options o = {
+        .path = model, .load_format = "auto", .dtype = "auto", .isa = isa, .served_len = served
+    };
     rig_open_options(r, &o);
 }
 

@@ -6,6 +6,7 @@
 #include "engine/model/checkpoint.h"
 #include "engine/model/decoder.h"
 #include "engine/model/kv_cache_spec.h"
+#include "engine/model/tensor_parallel.h"
 #include "kernels/backend.h"
 #include "kernels/comm.h"
 
@@ -26,7 +27,8 @@ enum {
 
 /* A loaded model with an empty KV cache for RIG_MAX_SEQS sequences. */
 struct rig {
-    struct model *model;
+    struct model *whole; /* NULL: there is one rank */
+    struct model *model; /* or the rank's share of it */
     struct device *device;
     struct comm *comm;
     struct weights *weights;
@@ -85,6 +87,7 @@ struct rig_options {
     const char *kv_dtype;     /* NULL: that of the weights */
     int32_t served_len;       /* 0: the model's own */
     const char *quantization; /* NULL: none */
+    struct comm *comm;        /* NULL: there is one rank. Taken */
 };
 
 static inline void rig_open_options(struct rig *r, const struct rig_options *o)
@@ -95,7 +98,7 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
                                 .load_format = o->load_format,
                                 .dtype = o->dtype,
                                 .quantization = o->quantization };
-    struct device_options dev = { .num_threads = 2, .isa = isa };
+    struct device_options dev = { .num_threads = o->comm ? 1 : 2, .isa = isa };
     memset(r, 0, sizeof *r);
     if (!model_open(&mo, &r->model, &st))
         rig_fail(path, &st);
@@ -103,7 +106,11 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
         model_set_max_len(r->model, o->served_len);
     if (!backend_cpu.open(&r->device, &dev, &st))
         rig_fail("device", &st);
-    r->comm = comm_self_open();
+    r->comm = o->comm ? o->comm : comm_self_open();
+    if (o->comm) {
+        r->whole = r->model;
+        r->model = tensor_parallel_share(r->whole, o->comm->rank, o->comm->world_size);
+    }
     struct decoder_limits limits = { RIG_MAX_TOKENS, RIG_MAX_TOKENS };
     struct workspace_desc ws = { .max_num_seqs = RIG_MAX_SEQS,
                                  .max_model_len = RIG_MAX_LEN,
@@ -124,7 +131,9 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
 static inline void rig_open_with_kv(struct rig *r, const char *path, const char *load_format,
                                     const char *dtype, const char *isa, const char *kv_dtype)
 {
-    struct rig_options o = { path, load_format, dtype, isa, kv_dtype, 0, NULL };
+    struct rig_options o = {
+        .path = path, .load_format = load_format, .dtype = dtype, .isa = isa, .kv_dtype = kv_dtype
+    };
     rig_open_options(r, &o);
 }
 
@@ -142,7 +151,9 @@ static inline void rig_close(struct rig *r)
     weights_free(r->weights, r->device);
     r->comm->close(r->comm);
     backend_cpu.close(r->device);
-    model_close(r->model);
+    if (r->whole)
+        tensor_parallel_share_free(r->model);
+    model_close(r->whole ? r->whole : r->model);
 }
 
 static inline void rig_reset(struct rig *r)
@@ -164,9 +175,9 @@ static inline void rig_hit(struct rig *r, int32_t seq, int32_t from, int32_t num
 static inline const struct tensor *rig_step(struct rig *r, const struct rig_span *spans,
                                             int32_t num_spans)
 {
-    static int32_t ids[RIG_MAX_TOKENS], positions[RIG_MAX_TOKENS], slots[RIG_MAX_TOKENS];
-    static int32_t rows[RIG_MAX_TOKENS], tables[RIG_MAX_SEQS * RIG_BLOCKS];
-    static int32_t starts[RIG_MAX_SEQS + 1], lens[RIG_MAX_SEQS];
+    int32_t ids[RIG_MAX_TOKENS], positions[RIG_MAX_TOKENS], slots[RIG_MAX_TOKENS];
+    int32_t rows[RIG_MAX_TOKENS], tables[RIG_MAX_SEQS * RIG_BLOCKS];
+    int32_t starts[RIG_MAX_SEQS + 1], lens[RIG_MAX_SEQS];
     int32_t n = 0, max_query = 0, max_seq = 0;
     for (int32_t s = 0; s < num_spans; s++) {
         int32_t seq = spans[s].seq, first_block = 1 + seq * RIG_BLOCKS;

@@ -106,7 +106,12 @@ static void check_bf16_prompts(const struct fixture *f, const char *name, const 
         struct rig r;
         int32_t ids[RIG_MAX_LEN], n = json_ints(json_object_get(prompt, "ids"), ids, RIG_MAX_LEN);
         int32_t served = (int32_t)json_integer_value(json_object_get(prompt, "served_len"));
-        struct rig_options o = { f->dir, "auto", "bfloat16", isa, kv_dtype, served, NULL };
+        struct rig_options o = { .path = f->dir,
+                                 .load_format = "auto",
+                                 .dtype = "bfloat16",
+                                 .isa = isa,
+                                 .kv_dtype = kv_dtype,
+                                 .served_len = served };
         rig_open_options(&r, &o);
         struct error e = step_error(&r, ids, n, json_object_get(prompt, "logits"));
         check_no_worse(name, e.rms, json_object_get(prompt, "bf16_error"), "rms");
@@ -227,7 +232,7 @@ static void check_same_bits(const struct fixture *f, const char *isa, const char
     static const int32_t chunks[] = { SAME_LEN, 1, 7, 16, 40 };
     struct rig r;
     int32_t ids[SAME_LEN], other[OTHER_LEN];
-    struct rig_options o = { f->dir, "auto", dtype, isa, NULL, 0, NULL };
+    struct rig_options o = { .path = f->dir, .load_format = "auto", .dtype = dtype, .isa = isa };
     rig_open_options(&r, &o);
     int32_t vocab = r.model->desc.vocab_size;
     for (int32_t i = 0; i < SAME_LEN; i++)

@@ -265,25 +265,6 @@ static void test_quantized_at_load(void **state)
     remove_dir(dir);
 }
 
-static void test_ranks_refused(void **state)
-{
-    char dir[64];
-    (void)state;
-    if (!make_tiny(dir, "")) {
-        print_message("skip: there is no python3\n");
-        skip();
-    }
-    struct loaded l;
-    struct status st;
-    struct weights *w = NULL;
-    load(&l, dir, "auto", "auto");
-    l.comm->world_size = 2;
-    assert_false(weights_load(l.model, l.device, l.comm, NULL, NULL, &w, &st));
-    assert_non_null(strstr(st.message, "2 ranks"));
-    unload(&l);
-    remove_dir(dir);
-}
-
 /* --- dummy weights --------------------------------------------------------------------------- */
 
 /* Two loads are the same to the bit; rows differ; logits are finite and not all alike. */
@@ -360,7 +341,6 @@ int main(void)
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_unaligned_file),
         cmocka_unit_test(test_quantized_at_load),
-        cmocka_unit_test(test_ranks_refused),
         cmocka_unit_test(test_dummy_repeats),
         cmocka_unit_test(test_dummy_speed),
     };
