@@ -279,12 +279,11 @@ int hub_cache_lock(const struct hub_cache *c, const char *digest, struct status 
     if (fd < 0) {
         status_set(st, STATUS_IO, "cannot open the lock %.300s: %s", path, strerror(errno));
         result = -2;
-    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno != ENOSYS && errno != EOPNOTSUPP &&
-               errno != ENOLCK) {
+    } else {
         /* File systems without flock go unlocked: blobs have names of their own until verified. */
-        result = -1;
-    } else if (!is_still_there(fd, path)) {
-        result = -1;
+        bool taken = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno == ENOSYS || errno == EOPNOTSUPP ||
+                     errno == ENOLCK;
+        result = taken && is_still_there(fd, path) ? fd : -1;
     }
     if (result < 0 && fd >= 0)
         close(fd);

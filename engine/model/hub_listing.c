@@ -279,13 +279,13 @@ bool hub_index_shards(const char *text, size_t len, struct arena *a, const char 
     json_t *root = json_text_parse(text, len, "model.safetensors.index.json", st);
     if (!root)
         return false;
-    json_t *seen = json_object(), *ignored;
+    json_t *seen = json_object();
     bool ok = read_weight_map(root, seen, st);
     if (ok) {
-        const char *name;
         *count = 0;
         *names = arena_array(a, json_object_size(seen), sizeof **names);
-        json_object_foreach(seen, name, ignored)(*names)[(*count)++] = arena_strdup(a, name);
+        for (void *at = json_object_iter(seen); at; at = json_object_iter_next(seen, at))
+            (*names)[(*count)++] = arena_strdup(a, json_object_iter_key(at));
     } else {
         status_prefix(st, "model.safetensors.index.json: ");
     }

@@ -66,7 +66,7 @@ static void draw_bar(struct buf *out, const char *name, uint64_t done, uint64_t 
     size_t len = strlen(name);
     int filled = (int)(percent(done, total) * BAR_CELLS / 100);
     /* The end of a name tells shards apart; the beginning does not. */
-    const char *shown = len > NAME_CELLS ? name + len - NAME_CELLS : name;
+    const char *shown = len > NAME_CELLS ? name + (len - NAME_CELLS) : name;
     buf_printf(out, "\r\x1b[K%-*s [", NAME_CELLS, shown);
     for (int i = 0; i < BAR_CELLS; i++)
         buf_append_char(out, i < filled ? '#' : '.');

@@ -182,7 +182,7 @@ static void run_panel(const struct linear_block *b, const unsigned char *panel, 
 void linear_run_words(const struct linear_block *b, word_expand *const *expand,
                       void (*run_f32)(const struct linear_block *b))
 {
-    assert(PIECE % 8 == 0);
+    static_assert(PIECE % 8 == 0, "words are expanded whole");
     for (int32_t col = 0; col < b->cols; col += LINEAR_PANEL) {
         struct linear_block one = *b;
         one.cols = b->cols - col < LINEAR_PANEL ? b->cols - col : LINEAR_PANEL;
