@@ -51,7 +51,7 @@ ARCH := $(shell uname -m)
 SERVER_SRC  := $(filter-out server/main.c,$(wildcard server/*.c server/*/*.c))
 ENGINE_SRC  := $(wildcard engine/*.c engine/*/*.c engine/*/*/*.c config/*.c)
 ENGINE_CXX  := $(wildcard engine/*/*.cc)
-KERNELS_SRC := $(wildcard kernels/*.c kernels/quant/*.c kernels/cpu/*.c base/*.c)
+KERNELS_SRC := $(wildcard kernels/*.c kernels/quant/*.c kernels/cpu/*.c kernels/profile/*.c base/*.c)
 ifeq ($(ARCH),x86_64)
 KERNELS_SRC += $(wildcard kernels/cpu/x86/*.c)
 endif

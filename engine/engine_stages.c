@@ -131,7 +131,14 @@ static bool devices_up(void *context, struct status *st)
     if (!executor_open(&e->executor, c->device, &options, ranks, st))
         return false;
     struct device *d = e->executor.workers[0].device;
-    if (!decoder_check_ops(&e->model->desc, d->backend, st)) {
+    bool plan_only = d->backend->caps & BACKEND_PLAN_ONLY;
+    bool ok = plan_only ? c->command == COMMAND_PLAN ||
+                              status_set(st, STATUS_UNSUPPORTED,
+                                         "--device %s: a GPU's name is for `inferd plan`; to run "
+                                         "on one it is cuda",
+                                         c->device)
+                        : decoder_check_ops(&e->model->desc, d->backend, st);
+    if (!ok) {
         executor_close(&e->executor);
         return false;
     }

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "kernels/plugin.h"
+#include "kernels/profile/gpu_profile.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,19 @@ static bool open_cuda(const struct device_options *options, struct device **out,
     return backend && backend->open(out, options, st);
 }
 
+static bool no_such_device(const char *name, struct status *st)
+{
+    struct buf names;
+    buf_init(&names, 0);
+    gpu_profile_list(&names);
+    status_set(st, STATUS_INVALID,
+               "--device %.80s: it must be auto, cpu or cuda, or to plan for a GPU that is not "
+               "here, one of %s",
+               name, buf_str(&names));
+    buf_free(&names);
+    return false;
+}
+
 /* --- opening ---------------------------------------------------------------------------------- */
 
 bool backend_open(const char *name, const struct device_options *options, struct device **out,
@@ -68,7 +82,8 @@ bool backend_open(const char *name, const struct device_options *options, struct
         name = "cpu";
     }
     const struct backend *backend = backend_find(name);
-    if (!backend)
-        return status_set(st, STATUS_INVALID, "--device %s: this build has no such backend", name);
-    return backend->open(out, options, st);
+    const struct gpu_profile *profile = gpu_profile_find(name);
+    if (!backend && !profile)
+        return no_such_device(name, st);
+    return backend ? backend->open(out, options, st) : gpu_profile_open(profile, out, st);
 }

@@ -20,7 +20,8 @@ enum backend_caps {
     /* Prefers float16 for the KV cache of bfloat16 models: the same bytes, an eighth of the error.
      */
     BACKEND_F16_KV_FOR_BF16 = 1u << 2,
-    BACKEND_KV_8BIT = 1u << 3, /* a KV cache may be fp8_e4m3 or int8 */
+    BACKEND_KV_8BIT = 1u << 3,   /* a KV cache may be fp8_e4m3 or int8 */
+    BACKEND_PLAN_ONLY = 1u << 4, /* plans can be made with it, and nothing else */
 };
 
 enum memory_kind {

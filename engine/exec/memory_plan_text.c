@@ -1,5 +1,6 @@
 /* memory_plan_text.c - a plan's printed forms, and what to change where there is none. */
 #include "engine/exec/memory_plan.h"
+#include "kernels/backend.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -97,60 +98,71 @@ void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *ou
 
 /* Each makes one option smaller; false where there is nothing to gain. */
 struct advice {
-    bool (*change)(const struct model *m, struct memory_plan_options *o);
+    bool (*change)(const struct model *m, const struct device *d, struct memory_plan_options *o);
     const char *text;
 };
 
-static bool smaller_kv_dtype(const struct model *m, struct memory_plan_options *o)
+static bool smaller_kv_dtype(const struct model *m, const struct device *d,
+                             struct memory_plan_options *o)
 {
     (void)m;
-    bool smaller = dtype_size(o->kv_cache_dtype) > 1;
+    bool smaller = dtype_size(o->kv_cache_dtype) > 1 && (d->backend->caps & BACKEND_KV_8BIT);
     o->kv_cache_dtype = DTYPE_F8_E4M3;
     return smaller;
 }
 
-static bool fewer_batched_tokens(const struct model *m, struct memory_plan_options *o)
+static bool fewer_batched_tokens(const struct model *m, const struct device *d,
+                                 struct memory_plan_options *o)
 {
     (void)m;
+    (void)d;
     bool smaller = o->max_num_batched_tokens > 512;
     o->max_num_batched_tokens = 512;
     return smaller;
 }
 
-static bool fewer_sequences(const struct model *m, struct memory_plan_options *o)
+static bool fewer_sequences(const struct model *m, const struct device *d,
+                            struct memory_plan_options *o)
 {
     (void)m;
+    (void)d;
     bool smaller = o->max_num_seqs > 16;
     o->max_num_seqs = 16;
     return smaller;
 }
 
-static bool all_memory(const struct model *m, struct memory_plan_options *o)
+static bool all_memory(const struct model *m, const struct device *d, struct memory_plan_options *o)
 {
     (void)m;
+    (void)d;
     bool more = o->memory_utilization < 0.98 && o->kv_cache_memory_bytes == 0;
     o->memory_utilization = 0.98;
     return more;
 }
 
-static bool computed_blocks(const struct model *m, struct memory_plan_options *o)
+static bool computed_blocks(const struct model *m, const struct device *d,
+                            struct memory_plan_options *o)
 {
     (void)m;
+    (void)d;
     bool fixed = o->kv_cache_memory_bytes > 0 || o->num_blocks_override > 0;
     o->kv_cache_memory_bytes = 0;
     o->num_blocks_override = 0;
     return fixed;
 }
 
-static bool half_len(const struct model *m, struct memory_plan_options *o)
+static bool half_len(const struct model *m, const struct device *d, struct memory_plan_options *o)
 {
+    (void)d;
     int32_t len = o->max_model_len > 0 ? o->max_model_len : model_max_len(&m->desc);
     o->max_model_len = len / 2;
     return o->max_model_len >= 512;
 }
 
-static bool len_of_4096(const struct model *m, struct memory_plan_options *o)
+static bool len_of_4096(const struct model *m, const struct device *d,
+                        struct memory_plan_options *o)
 {
+    (void)d;
     int32_t len = o->max_model_len > 0 ? o->max_model_len : model_max_len(&m->desc);
     o->max_model_len = 4096;
     return len / 2 > 4096;
@@ -173,7 +185,7 @@ void memory_plan_advise(const struct model *m, struct device *d,
         struct memory_plan_options changed = *options;
         struct memory_plan plan;
         struct status st;
-        if (advice[i].change(m, &changed) && memory_plan_make(m, d, &changed, &plan, &st))
+        if (advice[i].change(m, d, &changed) && memory_plan_make(m, d, &changed, &plan, &st))
             buf_printf(out,
                        "it fits with %s: max_model_len %d, %.2f full-length requests at once\n",
                        advice[i].text, plan.max_model_len, plan.max_concurrency);

@@ -7,48 +7,12 @@
 #include <assert.h>
 #include <stddef.h>
 
-enum { WORKSPACE_ALIGN = 256 };
-
 /* --- workspace -------------------------------------------------------------------------------- */
-
-struct workspace_parts {
-    size_t linear, attention, sampling;
-    int32_t partial_slots;
-};
-
-static size_t aligned(size_t bytes)
-{
-    return (bytes + WORKSPACE_ALIGN - 1) / WORKSPACE_ALIGN * WORKSPACE_ALIGN;
-}
-
-static int32_t num_spans(int32_t len)
-{
-    return (len + CUDA_ATTENTION_SPAN - 1) / CUDA_ATTENTION_SPAN;
-}
-
-/* Enough for one sequence of the greatest length; more sequences than fit are done in turns. */
-static int32_t partial_slots(const struct workspace_desc *w)
-{
-    const int64_t spans = num_spans(w->max_model_len), all = spans * w->max_num_seqs;
-    const int64_t most = spans > CUDA_MAX_PARTIAL_SLOTS ? spans : CUDA_MAX_PARTIAL_SLOTS;
-    return (int32_t)(all < most ? all : most);
-}
-
-static struct workspace_parts workspace_parts(const struct workspace_desc *w)
-{
-    struct workspace_parts p = { .partial_slots = partial_slots(w) };
-    p.linear = aligned(cuda_linear_input_bytes(w));
-    p.attention =
-        aligned((size_t)p.partial_slots *
-                cuda_attention_partial_floats(w->num_kv_heads, w->head_dim) * sizeof(float));
-    p.sampling = aligned((size_t)w->max_logits_rows * 2 * (size_t)w->vocab_size * sizeof(float));
-    return p;
-}
 
 static size_t cuda_workspace_bytes(const struct device *d, const struct workspace_desc *w)
 {
     (void)d;
-    struct workspace_parts p = workspace_parts(w);
+    struct cuda_workspace_parts p = cuda_workspace_parts(w);
     return p.linear + p.attention + p.sampling;
 }
 
@@ -56,7 +20,7 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
                                    struct status *st)
 {
     struct cuda_device *d = cuda_device_of(device);
-    struct workspace_parts p = workspace_parts(w);
+    struct cuda_workspace_parts p = cuda_workspace_parts(w);
     cuda_free(device, &d->workspace);
     d->linear_input = d->sampling = NULL;
     d->partials = NULL;
@@ -88,7 +52,7 @@ struct attention_kernel {
 static void run_mma(struct cuda_device *d, struct cuda_attention *a)
 {
     const int32_t group = a->params.num_heads / a->params.num_kv_heads;
-    const int32_t spans = num_spans(a->m.max_seq_len);
+    const int32_t spans = cuda_num_spans(a->m.max_seq_len);
     const int32_t at_once = spans > 0 ? d->partial_slots / spans : 0;
     assert(spans <= d->partial_slots);
     if ((int64_t)a->m.max_query_len * group > CUDA_ATTENTION_ROWS)

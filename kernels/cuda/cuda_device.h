@@ -9,11 +9,10 @@
 #include <pthread.h>
 
 enum {
-    CUDA_MIN_ARCH = 80,            /* cp.async, and mma with bfloat16 */
-    CUDA_NUM_STAGING = 4,          /* pinned buffers between files and the device */
-    CUDA_STAGING_BYTES = 8 << 20,  /* of each: at this size a bus transfer runs at full speed */
-    CUDA_MAX_PINNED = 16,          /* buffers of MEMORY_PINNED at once */
-    CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span) pairs that decode attention does at once */
+    CUDA_MIN_ARCH = 80,           /* cp.async, and mma with bfloat16 */
+    CUDA_NUM_STAGING = 4,         /* pinned buffers between files and the device */
+    CUDA_STAGING_BYTES = 8 << 20, /* of each: at this size a bus transfer runs at full speed */
+    CUDA_MAX_PINNED = 16,         /* buffers of MEMORY_PINNED at once */
 };
 
 enum cuda_flags {
@@ -91,7 +90,6 @@ bool cuda_graph_launch(struct device *d, struct graph *graph);
 void cuda_graph_free(struct device *d, struct graph *graph);
 
 /* linear_cuda.c */
-size_t cuda_linear_input_bytes(const struct workspace_desc *w);
 bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *st);
 const char *cuda_linear_layout(const struct linear *l);
 void cuda_linear_pack(const struct device *d, const struct linear *l, int32_t row_begin,

@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+#include "kernels/cuda/cuda_sizes.h"
 #include "kernels/metadata.h"
 #include "kernels/tensor.h"
 
@@ -27,18 +28,12 @@ struct cuda_fault {
 
 /* Rows of weights: [rows, stride] of dtype, the columns from `cols` to stride zero; every row
  * begins at a multiple of 16 bytes and stride is a multiple of CUDA_WEIGHT_ALIGN. */
-enum { CUDA_WEIGHT_ALIGN = 64 };
 struct cuda_matrix {
     const void *data;
     enum dtype dtype;
     int32_t rows, cols;
     int64_t stride;
 };
-
-static inline int64_t cuda_weight_stride(int32_t cols)
-{
-    return ((int64_t)cols + CUDA_WEIGHT_ALIGN - 1) / CUDA_WEIGHT_ALIGN * CUDA_WEIGHT_ALIGN;
-}
 
 /* --- embedding.cu, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu -----------------
  */
@@ -105,16 +100,6 @@ void cuda_launch_reshape_and_cache(const struct cuda_kv *kv, const struct tensor
                                    const struct tensor *v, const int32_t *slot_mapping,
                                    cudaStream_t stream);
 
-/* The context is taken in tiles of CUDA_ATTENTION_TILE positions; CUDA_ATTENTION_SPAN of them make
- * a span, which one block computes; spans are merged in rising order. Both are fixed, so that a
- * row's result depends on its own positions only. */
-enum {
-    CUDA_ATTENTION_TILE = 64,
-    CUDA_ATTENTION_SPAN = 512,
-    /* Rows (a query of one head each) that one warp's tile holds. Sequences with more in a step
-     * are the prefill kernel's, the others the decode kernel's; the bits are the same. */
-    CUDA_ATTENTION_ROWS = 16
-};
 struct cuda_attention {
     struct tensor out, q;
     struct cuda_kv kv;
@@ -123,11 +108,6 @@ struct cuda_attention {
     int32_t seq_begin, seq_end; /* decode: the sequences of this launch */
     float *partials;            /* decode: see attention_decode.cu */
 };
-/* float32s of `partials` per sequence and span. */
-static inline size_t cuda_attention_partial_floats(int32_t num_kv_heads, int32_t head_dim)
-{
-    return (size_t)num_kv_heads * CUDA_ATTENTION_ROWS * ((size_t)head_dim + 2);
-}
 /* KV in bfloat16 or float16, head_dim a multiple of 8 up to 256. */
 void cuda_launch_attention_prefill(const struct cuda_attention *a, cudaStream_t stream);
 void cuda_launch_attention_decode(const struct cuda_attention *a, cudaStream_t stream);

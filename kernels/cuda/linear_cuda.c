@@ -174,13 +174,6 @@ void cuda_linear_pack(const struct device *device, const struct linear *l, int32
 
 /* --- the product ------------------------------------------------------------------------------ */
 
-size_t cuda_linear_input_bytes(const struct workspace_desc *w)
-{
-    const int32_t rows =
-        w->max_num_tokens > w->max_logits_rows ? w->max_num_tokens : w->max_logits_rows;
-    return (size_t)rows * (size_t)cuda_weight_stride(w->max_in_features) * sizeof(float);
-}
-
 /* One link of the chain. */
 static void run_link(struct cuda_device *d, float *out, int64_t out_stride, const struct tensor *x,
                      const struct linear *l)

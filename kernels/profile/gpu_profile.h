@@ -1,12 +1,11 @@
-/* gpu_profile.h - GPUs by name, for plans made on machines that have none. Private to
- * kernels/profile; others reach it through backend_profile and gpu_profile_list.
+/* gpu_profile.h - GPUs by name, for plans made on machines that have none.
  *
  * Names are compared without regard to case, '-', '_' and blanks. */
 #ifndef INFERD_KERNELS_PROFILE_GPU_PROFILE_H
 #define INFERD_KERNELS_PROFILE_GPU_PROFILE_H
 
 #include "base/buf.h"
-#include <stdint.h>
+#include "kernels/backend.h"
 
 struct gpu_profile {
     const char *name;
@@ -20,5 +19,9 @@ struct gpu_profile {
 const struct gpu_profile *gpu_profile_find(const char *name);
 /* The names of all, separated by commas. */
 void gpu_profile_list(struct buf *out);
+
+/* A device to plan with: it knows its memory and what the CUDA backend would take of it, and offers
+ * no op and no memory (BACKEND_PLAN_ONLY). */
+bool gpu_profile_open(const struct gpu_profile *profile, struct device **out, struct status *st);
 
 #endif

@@ -120,6 +120,10 @@ def test_plan_matches(cuda_bin, tiny_model):
     plan = json.loads(run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--json").stdout)
     assert plan["kv_cache_bytes"] == plan["num_blocks"] * plan["block_bytes"]
     assert plan["total_bytes"] < plan["memory_available_bytes"]
+    # A profile plans with the sizes of this backend.
+    profile = json.loads(run(cuda_bin, "plan", tiny_model, "--device", "H100", "--json").stdout)
+    for key in ("weights_bytes", "workspace_bytes", "activation_bytes", "batch_bytes", "block_bytes"):
+        assert profile[key] == plan[key], key
 
 
 def test_what_is_not_offered_is_named(cuda_bin):

@@ -96,3 +96,35 @@ def test_what_would_fit_is_said(tiny):
     assert run.returncode == 1 and run.stdout == ""
     assert "it fits with no --kv-cache-memory-bytes or --num-gpu-blocks-override" in run.stderr
     assert "the longest length that fits is 48" in run.stderr
+
+
+def write_shape(path):
+    """Llama-3.1-8B's sizes."""
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+        "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16"}))
+    return path
+
+
+def test_gpus_that_are_not_here(tmp_path):
+    shape = write_shape(tmp_path / "8b")
+    run = run_plan(shape, "--load-format", "dummy", "--device", "H100", "--json")
+    assert run.returncode == 0, run.stderr
+    plan = json.loads(run.stdout)
+    assert plan["weights_by_format"]["bfloat16"] == 2 * 8029995008  # its linears' parameters
+    assert plan["total_bytes"] <= 0.92 * plan["memory_total_bytes"]
+    assert plan["kv_cache_bytes_per_token"] == 2 * 32 * 8 * 128 * 2
+    assert plan["longest_len"] == 131072 and plan["max_concurrency"] > 3
+
+    run = run_plan(shape, "--load-format", "dummy", "--device", "l4")
+    assert run.returncode == 1 and "the longest length that fits is" in run.stderr
+    assert "it fits with --max-model-len 4096" in run.stderr
+
+    run = run_plan(shape, "--load-format", "dummy", "--device", "tpu")
+    assert run.returncode == 1 and "A100-80G" in run.stderr
+
+    with pytest.raises(RuntimeError, match="is for `inferd plan`"):
+        Server(shape, "--load-format", "dummy", "--device", "RTX 4090")
