@@ -111,8 +111,11 @@ static void test_eight_bits(void **state)
                 most = fmaxf(most, fabsf(x[i]));
             round_trip(&f, y, x, COUNT);
             for (int i = 0; i < COUNT; i++) {
-                float step = kind == 0 ? fmaxf(fabsf(x[i]) / 16, most / 448 * 0x1p-10f)
-                                       : most / 127 * 0.57f; /* the scale is rounded */
+                /* fp8: half of the last place, or of the smallest step at the greatest scale that
+                 * is tried, 2^(3/4) times the one that spans the row. int8: half a step; the scale
+                 * and the product, up to 127 steps, are each rounded to float16. */
+                float step = kind == 0 ? fmaxf(fabsf(x[i]) / 16, most / 448 * 1.6818f * 0x1p-10f)
+                                       : most / 127 * (0.5f + 2 * 127 * 0x1p-11f);
                 assert_true(fabsf(x[i] - y[i]) <= step * 1.001f);
             }
         }
