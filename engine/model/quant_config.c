@@ -11,12 +11,16 @@
 #include <strings.h>
 
 extern const struct quant_method quant_method_awq, quant_method_gptq, quant_method_fp8,
-    quant_method_compressed_tensors, quant_method_bitsandbytes;
+    quant_method_compressed_tensors, quant_method_bitsandbytes, quant_method_mxfp4;
 
 const struct quant_method *const quant_methods[] = {
-    &quant_method_awq,          &quant_method_gptq,
-    &quant_method_fp8,          &quant_method_compressed_tensors,
-    &quant_method_bitsandbytes, NULL,
+    &quant_method_awq,
+    &quant_method_gptq,
+    &quant_method_fp8,
+    &quant_method_compressed_tensors,
+    &quant_method_bitsandbytes,
+    &quant_method_mxfp4,
+    NULL,
 };
 
 /* --- keys ------------------------------------------------------------------------------------ */

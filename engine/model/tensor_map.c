@@ -16,6 +16,7 @@ struct mapping {
     const struct checkpoint *checkpoint;
     struct quant_config *quant; /* or NULL */
     bool *used;                 /* per tensor of the checkpoint */
+    struct quant_source *stack; /* of the last stack; or NULL */
     struct tensor_map *map;
     size_t capacity;
 };
@@ -248,6 +249,20 @@ static bool find_quantized(struct mapping *m, struct quant_source *s, const char
     return true;
 }
 
+static struct quant_source *add_source(struct mapping *m, const struct tensor_rule *rule,
+                                       const struct weight_shape *shape,
+                                       const struct quant_scheme *scheme, const char *module)
+{
+    struct quant_source *s = arena_alloc(&m->map->sources, sizeof *s);
+    *s = (struct quant_source){ .scheme = scheme,
+                                .name = arena_strdup(&m->map->sources, module),
+                                .cols = shape->cols,
+                                .stack_size = rule->stacked ? shape->num_experts : 1 };
+    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
+        s->rows += shape->part_rows[i];
+    return s;
+}
+
 /* Whether the checkpoint has the linear quantized; *mapped then tells whether all was right. */
 static bool map_quantized(struct mapping *m, const struct tensor_rule *rule,
                           const struct weight_shape *shape, const struct place *place, bool *mapped,
@@ -264,22 +279,24 @@ static bool map_quantized(struct mapping *m, const struct tensor_rule *rule,
     snprintf(first, sizeof first, "%s%s%s", module, separator,
              scheme->layout->tensors[0].suffix + 1);
     const struct checkpoint_tensor *t = find_tensor(m, first);
-    if (!t || t->type->is_float)
+    if (!t || (t->type->is_float && strcmp(scheme->layout->tensors[0].suffix, ".weight") == 0))
         return false;
-    struct quant_source *s = arena_alloc(&m->map->sources, sizeof *s);
-    *s = (struct quant_source){ .scheme = scheme,
-                                .name = arena_strdup(&m->map->sources, module),
-                                .cols = shape->cols,
-                                .stack_size = rule->stacked ? shape->num_experts : 1 };
-    for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
-        s->rows += shape->part_rows[i];
-    if ((rule->stacked || rule->transposed) && !scheme->layout->stacked) {
+    /* What `stacked` does not mean: heads in one matrix, some rows of which are another weight's.
+     */
+    if (shape->stack_rows > 0 ||
+        ((rule->stacked || rule->transposed) && !scheme->layout->stacked)) {
         status_set(st, STATUS_UNSUPPORTED, "%s: '%s' cannot be quantized with %s here", t->file,
                    module, scheme->layout->name);
         return true;
     }
-    if (!find_quantized(m, s, separator, st) || !quant_source_check(s, &m->quant->formats, st))
+    struct quant_source *s = m->stack;
+    if (!rule->stacked || !s || s->tensors[0] != t) /* one for all matrices of a stack */
+        s = add_source(m, rule, shape, scheme, module);
+    if (!s->format &&
+        (!find_quantized(m, s, separator, st) || !quant_source_check(s, &m->quant->formats, st)))
         return true;
+    if (rule->stacked)
+        m->stack = s;
     struct tensor_map_entry whole = {
         .tensor = t, .quant = s, .layer = place->layer, .expert = place->expert, .cols = shape->cols
     };

@@ -477,12 +477,13 @@ static bool upload_rope(const struct rope_desc *desc, struct device *d, const st
 /* Checks what only the values of a quantized linear can tell. */
 static bool check_sources(const struct model *m, struct status *st)
 {
+    const struct quant_source *last = NULL; /* entries of one lie together, but for their biases */
     for (size_t i = 0; i < m->tensors.count; i++) {
         const struct quant_source *s = m->tensors.entries[i].quant;
-        bool seen = i > 0 && s == m->tensors.entries[i - 1].quant;
-        if (s && !seen && s->scheme->layout->check_values &&
+        if (s && s != last && s->scheme->layout->check_values &&
             !s->scheme->layout->check_values(s, st))
             return false;
+        last = s ? s : last;
     }
     return true;
 }

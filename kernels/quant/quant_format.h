@@ -58,7 +58,7 @@ struct quant_format_set {
     size_t count;
 };
 
-/* The one of that name, added when it was not there. */
+/* The one of that name: of the table, of the set, or added to it. */
 const struct quant_format *quant_format_intern(struct quant_format_set *set,
                                                const struct quant_format *f);
 void quant_format_set_free(struct quant_format_set *set);

@@ -58,6 +58,9 @@ bool quant_format_is_plain(const struct quant_format *f)
 const struct quant_format *quant_format_intern(struct quant_format_set *set,
                                                const struct quant_format *f)
 {
+    const struct quant_format *known = quant_format_find(f->name);
+    if (known)
+        return known;
     for (size_t i = 0; i < set->count; i++)
         if (strcmp(set->formats[i]->name, f->name) == 0)
             return set->formats[i];

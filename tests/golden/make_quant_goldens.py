@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/quant/: a tiny Llama checkpoint in each quantized format, and what an independent
-reader makes of its linears.
+"""Makes tests/golden/quant/: a tiny checkpoint in each quantized format (a Llama; in MXFP4 a gpt-oss), and
+what an independent reader makes of its linears.
 
     pip install -r tests/golden/requirements.txt compressed-tensors
     python tests/golden/make_quant_goldens.py [--corpus] [NAME ...]
@@ -259,6 +259,27 @@ def nf4(double):
             "bnb_4bit_compute_dtype": "bfloat16"}, quantize
 
 
+# --- MXFP4 of gpt-oss ----------------------------------------------------------------------------------
+
+def mxfp4():
+    def quantize(weight):
+        from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
+        *shape, cols = weight.shape
+        parts = weight.reshape(*shape, cols // 32, 32)
+        scales = (torch.floor(torch.log2(parts.abs().amax(-1))) - 2 + 127).to(torch.uint8)
+        scaled = parts * torch.exp2(127 - scales.float())[..., None]
+        codes = (scaled.abs()[..., None] - torch.tensor(FP4_VALUES[:8])).abs().argmin(-1)
+        codes = (codes + 8 * scaled.signbit()).to(torch.uint8)
+        blocks = codes[..., 0::2] | codes[..., 1::2] << 4
+        scales.view(-1)[3:6] = torch.arange(3)  # the least, of which two give subnormal floats
+        back = convert_moe_packed_tensors(blocks.reshape(-1, *blocks.shape[-3:]),
+                                          scales.reshape(-1, *scales.shape[-2:]), dtype=torch.float32)
+        back = back.transpose(1, 2).reshape(weight.shape)
+        return {"blocks": blocks, "scales": scales}, back + 0.0  # 0 has no sign in the format's rows
+    return {"quant_method": "mxfp4", "modules_to_not_convert": [
+        "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}, quantize
+
+
 # --- cases ---------------------------------------------------------------------------------------------
 
 INT8_TOKEN = dict(num_bits=8, type="int", symmetric=True, strategy="token", dynamic=True)
@@ -292,6 +313,7 @@ CASES = {
     "fp8_tensor": fp8(None),
     "bnb_nf4": nf4(False),
     "bnb_nf4_double": nf4(True),
+    "mxfp4": mxfp4(),
 }
 
 
@@ -304,6 +326,32 @@ def model_config(quantization):
             "quantization_config": quantization}
 
 
+EXPERTS = 3
+STACKS = {"mlp.experts.gate_up_proj": (EXPERTS, 2 * INNER, HIDDEN),
+          "mlp.experts.down_proj": (EXPERTS, HIDDEN, INNER)}
+
+
+def gpt_oss_config(quantization):
+    return {**model_config(quantization), "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss",
+            "head_dim": HIDDEN // HEADS, "num_local_experts": EXPERTS, "num_experts_per_tok": 2,
+            "sliding_window": 13, "tie_word_embeddings": False,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                             "original_max_position_embeddings": 32, "truncate": False}}
+
+
+def gpt_oss_plain():
+    """What is not quantized of the one layer, and the head."""
+    tensors = {"lm_head.weight": torch.randn(VOCAB, HIDDEN) / 4,
+               "model.layers.0.self_attn.sinks": torch.randn(HEADS)}
+    for linear, (rows, cols) in {**{k: v for k, v in LINEARS.items() if "attn" in k},
+                                 "mlp.router": (EXPERTS, HIDDEN)}.items():
+        tensors[f"model.layers.0.{linear}.weight"] = torch.randn(rows, cols) / math.sqrt(cols)
+        tensors[f"model.layers.0.{linear}.bias"] = torch.randn(rows) / 4
+    for stack, shape in STACKS.items():
+        tensors[f"model.layers.0.{stack}_bias"] = torch.randn(shape[:2]) / 4
+    return {key: value.bfloat16() for key, value in tensors.items()}
+
+
 def make(name, config, quantize):
     torch.manual_seed(fnv1a(name.encode()) & 0xffffffff)
     target = HERE / ("corpus" if "--corpus" in sys.argv else "quant") / name
@@ -314,14 +362,17 @@ def make(name, config, quantize):
     for norm in ("input_layernorm", "post_attention_layernorm"):
         tensors[f"model.layers.0.{norm}.weight"] = (1 + torch.randn(HIDDEN) / 8).bfloat16()
     expected = {}
-    for linear, shape in LINEARS.items():
-        packed, back = quantize(torch.randn(shape) / math.sqrt(shape[1]))
+    gpt_oss = name == "mxfp4" and "--corpus" not in sys.argv
+    if gpt_oss:
+        tensors.update(gpt_oss_plain())
+    for linear, shape in (STACKS if gpt_oss else LINEARS).items():
+        packed, back = quantize(torch.randn(shape) / math.sqrt(shape[-1]))
         for suffix, tensor in packed.items():
-            tensors[f"model.layers.0.{linear}.{suffix}"] = tensor.contiguous()
+            tensors[f"model.layers.0.{linear}{'_' if gpt_oss else '.'}{suffix}"] = tensor.contiguous()
         data = back.numpy().astype("<f4")
         assert data.shape == shape and np.isfinite(data).all()
         expected[linear] = {"fnv1a": f"{fnv1a(data.tobytes()):016x}",
-                            "first": [float(x) for x in data[0, :4]]}
+                            "first": [float(x) for x in data.reshape(-1)[:4]]}
     if "--corpus" in sys.argv:
         shutil.rmtree(target)
         file = HERE.parent / "fuzz" / "corpus" / "fuzz_quant" / name
@@ -329,7 +380,8 @@ def make(name, config, quantize):
         file.write_bytes(json.dumps(config).encode() + b"\0" + save(tensors))
         return
     save_file(tensors, target / "model.safetensors")
-    (target / "config.json").write_text(json.dumps(model_config(config), indent=1) + "\n")
+    config = (gpt_oss_config if gpt_oss else model_config)(config)
+    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (target / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     print(name, (target / "model.safetensors").stat().st_size, "bytes")
 

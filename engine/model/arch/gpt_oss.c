@@ -60,7 +60,7 @@ static bool finish(struct decoder_desc *desc, const json_t *file, struct status 
 
 const struct model_arch arch_gpt_oss = {
     .architectures = { "GptOssForCausalLM" },
-    .models = "gpt-oss 20b, 120b with float weights",
+    .models = "gpt-oss 20b, 120b, in MXFP4 or with float weights",
     .differs = "experts stacked in one tensor, biases, attention sinks, every other layer slides",
     .source = __FILE__,
     .base = &arch_llama,

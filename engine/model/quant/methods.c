@@ -1,5 +1,5 @@
 /* methods.c - what the quant_methods that describe all modules at once say: AWQ, GPTQ, FP8,
- * bitsandbytes. The names of the keys are those that transformers writes. */
+ * bitsandbytes, MXFP4. The names of the keys are those that transformers writes. */
 #include "engine/model/json_file.h"
 #include "engine/model/quant_config.h"
 
@@ -128,7 +128,21 @@ static bool read_bitsandbytes(const json_t *config, struct quant_config *out, st
     return true;
 }
 
+/* No key says how: the format has no parameters. */
+static bool read_mxfp4(const json_t *config, struct quant_config *out, struct status *st)
+{
+    struct quant_scheme *s = quant_config_add(out);
+    (void)config;
+    (void)st;
+    s->layout = &quant_layout_mxfp4;
+    s->bits = 4;
+    s->group_size = 32;
+    s->symmetric = true;
+    return true;
+}
+
 const struct quant_method quant_method_awq = { "awq", read_awq };
 const struct quant_method quant_method_gptq = { "gptq", read_gptq };
 const struct quant_method quant_method_fp8 = { "fp8", read_fp8 };
 const struct quant_method quant_method_bitsandbytes = { "bitsandbytes", read_bitsandbytes };
+const struct quant_method quant_method_mxfp4 = { "mxfp4", read_mxfp4 };

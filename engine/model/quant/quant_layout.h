@@ -42,8 +42,8 @@ struct quant_source {
 
 struct quant_layout {
     const char *name;
-    /* After the module's name. The first tells, by being there and not of a float dtype, that the
-     * module is quantized. */
+    /* After the module's name. The first tells, by being there (and not of a float dtype, where it
+     * is named as a plain weight), that the module is quantized. */
     struct {
         const char *suffix;
         bool optional;

@@ -278,6 +278,22 @@ static void test_tensors_refused(void **state)
         { "bnb_nf4_double", NULL, "mlp.up_proj.weight.nested_absmax", NULL, "is of dtype U8" },
         { "bnb_nf4", NULL, "mlp.up_proj.weight.quant_state.bitsandbytes__nf4",
           "{\"bytes\":1,\"shape\":[1]}", "quant_state.bitsandbytes__nf4" },
+        { "mxfp4", NULL, "mlp.experts.gate_up_proj_scales", NULL,
+          "'model.layers.0.mlp.experts.gate_up_proj_scales' is missing; quantization_config of "
+          "config.json says mxfp4" },
+        { "mxfp4", NULL, "mlp.experts.down_proj_blocks", NULL,
+          "'model.layers.0.mlp.experts.down_proj' is missing" },
+        { "mxfp4", NULL, "mlp.experts.down_proj_blocks", "{\"shape\":[3,64,16,3]}",
+          "down_proj_blocks' has shape [3, 64, 16, 3]; as mxfp4 with a weight of [64, 96] it must "
+          "have [3, 64, 3, 16]" },
+        { "mxfp4", NULL, "mlp.experts.down_proj_scales", "{\"shape\":[192,3]}",
+          "down_proj_scales' has shape [192, 3]" },
+        { "mxfp4", NULL, "mlp.experts.down_proj_scales", "{\"dtype\":\"I8\"}",
+          "down_proj_scales' is of dtype I8, mxfp4 needs U8" },
+        { "mxfp4", NULL, "mlp.experts.down_proj_blocks",
+          "{\"dtype\":\"F32\",\"bytes\":9216,"
+          "\"shape\":[3,64,3,4]}",
+          "down_proj_blocks' has shape [3, 64, 3, 4]" },
         { "bnb_nf4", "{\"quant_method\":\"awq\"}", NULL, NULL,
           "q_proj.weight' has shape [2048, 1]" },
     };
