@@ -178,6 +178,13 @@ void checkpoint_done_with(const void *data, size_t size_bytes)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+void checkpoint_release_pages(const struct checkpoint *c)
+{
+    for (int32_t i = 0; i < c->num_files; i++)
+        if (c->files[i].mapped)
+            checkpoint_done_with(c->files[i].data, c->files[i].size_bytes);
+}
+
 struct shape_shown shape_show(const int64_t *shape, int32_t num_dims)
 {
     struct shape_shown out = { "[" };

@@ -60,6 +60,8 @@ const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, cons
  * with. The first starts reading ahead, the second gives the pages back to the page cache. */
 void checkpoint_will_need(const void *data, size_t size_bytes);
 void checkpoint_done_with(const void *data, size_t size_bytes);
+/* As checkpoint_done_with all of the mapped files; who reads on finds the same bytes. */
+void checkpoint_release_pages(const struct checkpoint *c);
 
 /* A shape as "[512, 64]". */
 struct shape_shown {

@@ -68,6 +68,8 @@ struct packed_cache_id packed_weights_id(const struct model *m, const struct dev
     append_config(&text, m->path);
     for (int32_t i = 0; m->checkpoint && i < m->checkpoint->num_files; i++)
         append_file(&text, &m->checkpoint->files[i]);
+    if (m->checkpoint)
+        checkpoint_release_pages(m->checkpoint); /* what lay around the samples came in too */
     id.content = hash_sip128(key, text.data, text.len);
     buf_free(&text);
     return id;

@@ -408,6 +408,7 @@ static const float *vector_place(struct weights *w, enum weight_slot slot, int32
 static bool load_vectors(const struct model *m, struct device *d, struct weights *w,
                          struct status *st)
 {
+    size_t num_read = 0;
     for (size_t i = 0; i < m->tensors.count; i++) {
         const struct tensor_map_entry *e = &m->tensors.entries[i];
         if (!e->is_bias && weights_linear(w, e->slot, e->layer, e->expert))
@@ -420,6 +421,8 @@ static bool load_vectors(const struct model *m, struct device *d, struct weights
         free(values);
         if (!ok)
             return false;
+        if (++num_read % 8 == 0) /* each may have brought in the 2 MB around it */
+            checkpoint_release_pages(m->checkpoint);
     }
     return true;
 }
@@ -567,7 +570,7 @@ static bool map_arena(const struct model *m, struct device *d, struct weights *w
     return true;
 }
 
-/* Counts the bytes, and finds the id of their image. */
+/* Counts the bytes, and finds the id of their image unless `id` is NULL. */
 static bool describe_arena(const struct model *m, struct device *d, struct weights *w, int32_t rank,
                            struct packed_cache_id *id, struct status *st)
 {
@@ -575,7 +578,7 @@ static bool describe_arena(const struct model *m, struct device *d, struct weigh
     buf_init(&description, 0);
     struct layout counting = { .description = &description };
     bool ok = lay_out(m, d, &counting, w, st);
-    if (ok)
+    if (ok && id)
         *id = packed_weights_id(m, d, rank, &description, counting.used_bytes);
     buf_free(&description);
     return ok;
@@ -591,7 +594,7 @@ bool weights_load(const struct model *m, struct device *d, struct comm *c,
     struct packed_cache_id id;
     bool cached =
         m->packed_weights_cache && m->checkpoint && (d->backend->caps & BACKEND_HOST_MEMORY);
-    bool ok = describe_arena(m, d, w, c->rank, &id, st) &&
+    bool ok = describe_arena(m, d, w, c->rank, cached ? &id : NULL, st) &&
               ((cached && map_arena(m, d, w, &id)) || pack_arena(m, d, w, &report, st)) &&
               upload_rope(&m->desc.rope, d, &w->rope, st) &&
               upload_rope(&m->desc.sliding_rope, d, &w->sliding_rope, st) &&

@@ -14,10 +14,10 @@
 #include <string.h>
 
 enum {
-    PIECE_BYTES = 4 << 20,   /* of source: large enough to hide the hand-over, small to share out */
+    PIECE_BYTES = 1 << 20,   /* of source: large enough to hide the hand-over, small to share out */
     PIECE_ROW_MULTIPLE = 64, /* packed tiles of rows are then written by one thread each */
     MAX_THREADS = 32,
-    READ_AHEAD_PIECES = 4
+    READ_AHEAD_PIECES = 16
 };
 
 /* Rows of one linear. `src` NULL: dummy values, made from slot, layer and row. */
@@ -311,6 +311,8 @@ void weights_pack_all(const struct model *m, const struct device *d, struct weig
     struct status ignored; /* fewer threads than wanted cost time, nothing else */
     int32_t started = 0;
     if (m->checkpoint)
+        checkpoint_release_pages(m->checkpoint); /* what lay around the vectors came in too */
+    if (m->checkpoint)
         cut_checkpoint(m, w, &p);
     else
         cut_dummy(m, w, &p);
@@ -323,6 +325,8 @@ void weights_pack_all(const struct model *m, const struct device *d, struct weig
     pack_pieces(&p, progress);
     for (int32_t i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
+    if (m->checkpoint)
+        checkpoint_release_pages(m->checkpoint);
     if (progress->report)
         progress->report(progress->arg, p.total_bytes, p.total_bytes);
     free(p.pieces);

@@ -3,7 +3,6 @@
 
 #include "kernels/quant/ggml_block.h"
 
-#include <assert.h>
 #include <string.h>
 
 /* --- layouts ---------------------------------------------------------------------------------- */
@@ -59,24 +58,35 @@ static void pack_scales(unsigned char packed[12], const uint8_t scales[8], const
     }
 }
 
-static void move_parts(const struct linear_ggml_layout *layout, unsigned char *group, int32_t row,
-                       unsigned char *block, bool into_group)
+/* Start-up spends its time here: a copy of a constant size is an instruction, not a call. */
+static inline void move_bytes(unsigned char *dst, const unsigned char *src, int32_t bytes)
+{
+    if (bytes == 4)
+        memcpy(dst, src, 4);
+    else if (bytes == 2)
+        memcpy(dst, src, 2);
+    else
+        memcpy(dst, src, (size_t)bytes);
+}
+
+/* `block` is written where !into_group. */
+static inline void move_parts(const struct linear_ggml_layout *layout, unsigned char *group,
+                              int32_t row, unsigned char *block, bool into_group)
 {
     for (const struct linear_ggml_part *p = layout->parts;
          p < layout->parts + LINEAR_GGML_MAX_PARTS && p->bytes > 0; p++)
         for (int32_t i = 0; i < p->count; i++) {
             unsigned char *in_group = group + p->group + (i * LINEAR_GGML_ROWS + row) * p->bytes;
             unsigned char *in_row = block + p->row + i * p->bytes;
-            memcpy(into_group ? in_group : in_row, into_group ? in_row : in_group,
-                   (size_t)p->bytes);
+            move_bytes(into_group ? in_group : in_row, into_group ? in_row : in_group, p->bytes);
         }
 }
 
 static void block_into_group(const struct linear_ggml_layout *layout, unsigned char *group,
-                             int32_t row, unsigned char *block)
+                             int32_t row, const unsigned char *block)
 {
     uint8_t scales[8], mins[8];
-    move_parts(layout, group, row, block, true);
+    move_parts(layout, group, row, (unsigned char *)(uintptr_t)block, true);
     if (!layout->scales_6bit)
         return;
     ggml_unpack_scales(scales, mins, block + K_SCALES_ROW);
@@ -130,14 +140,10 @@ void linear_ggml_pack(void *panel, const struct linear *l, int32_t first, int32_
 {
     const struct linear_ggml_layout *layout = linear_ggml_layout(l->format);
     const unsigned char *at = src;
-    unsigned char block[QUANT_MAX_BLOCK];
     size_t bytes = (size_t)l->format->block_bytes;
-    assert(bytes <= sizeof block);
     for (int32_t r = first; r < first + num_rows; r++)
-        for (int32_t k = 0; k < num_blocks(l); k++, at += bytes) {
-            memcpy(block, at, bytes);
-            block_into_group(layout, group_at(panel, l, layout, r, k), r % LINEAR_GGML_ROWS, block);
-        }
+        for (int32_t k = 0; k < num_blocks(l); k++, at += bytes)
+            block_into_group(layout, group_at(panel, l, layout, r, k), r % LINEAR_GGML_ROWS, at);
 }
 
 void linear_ggml_unpack_row(float *dst, const struct linear *l, int32_t row)

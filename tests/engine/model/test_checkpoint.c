@@ -83,6 +83,7 @@ static void test_map(void **state)
         checkpoint_done_with(file->data + begin, 4097);
         checkpoint_done_with(file->data + begin, 0);
         checkpoint_will_need(file->data + begin, 0);
+        checkpoint_release_pages(c);
     }
     for (int i = 0; i < 100000; i++)
         assert_int_equal(file->data[i], i % 251);
