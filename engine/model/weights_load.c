@@ -254,7 +254,8 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
         int64_t last_dim = e->tensor->shape[e->tensor->num_dims - 1];
         size_t row_bytes = e->transposed ? size : quant_row_bytes(format, last_dim);
         size_t column_stride = e->transposed ? (size_t)last_dim * size : 0;
-        size_t skipped = (size_t)(e->src_col_begin / format->block_elements * format->block_bytes);
+        size_t skipped =
+            (size_t)(e->src_col_begin / format->block_elements) * (size_t)format->block_bytes;
         struct piece piece = { .linear = l,
                                .quant = e->quant,
                                .src = entry_data(e) + (size_t)e->src_row_begin * row_bytes +
