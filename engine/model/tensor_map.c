@@ -260,6 +260,13 @@ static struct quant_source *add_source(struct mapping *m, const struct tensor_ru
                                 .stack_size = rule->stacked ? shape->num_experts : 1 };
     for (int32_t i = rule->part; i < rule->part + num_parts(rule); i++)
         s->rows += shape->part_rows[i];
+    s->entry_rows = s->rows;
+    if (shape->stack_rows > 0) { /* one matrix, so many rows of which belong to each head */
+        s->cols = rule->transposed ? s->rows : shape->cols;
+        s->entry_rows = shape->stack_rows;
+        s->rows = shape->num_experts * shape->stack_rows;
+        s->stack_size = 1;
+    }
     return s;
 }
 
@@ -281,10 +288,7 @@ static bool map_quantized(struct mapping *m, const struct tensor_rule *rule,
     const struct checkpoint_tensor *t = find_tensor(m, first);
     if (!t || (t->type->is_float && strcmp(scheme->layout->tensors[0].suffix, ".weight") == 0))
         return false;
-    /* What `stacked` does not mean: heads in one matrix, some rows of which are another weight's.
-     */
-    if (shape->stack_rows > 0 ||
-        ((rule->stacked || rule->transposed) && !scheme->layout->stacked)) {
+    if (shape->stack_rows == 0 && (rule->stacked || rule->transposed) && !scheme->layout->stacked) {
         status_set(st, STATUS_UNSUPPORTED, "%s: '%s' cannot be quantized with %s here", t->file,
                    module, scheme->layout->name);
         return true;
@@ -295,11 +299,21 @@ static bool map_quantized(struct mapping *m, const struct tensor_rule *rule,
     if (!s->format &&
         (!find_quantized(m, s, separator, st) || !quant_source_check(s, &m->quant->formats, st)))
         return true;
+    if (shape->stack_rows > 0 && s->has_order) {
+        status_set(st, STATUS_UNSUPPORTED,
+                   "%s: '%s' has its columns in an order of its own (desc_act), which the heads of "
+                   "latent attention cannot have",
+                   t->file, module);
+        return true;
+    }
     if (rule->stacked)
         m->stack = s;
-    struct tensor_map_entry whole = {
-        .tensor = t, .quant = s, .layer = place->layer, .expert = place->expert, .cols = shape->cols
-    };
+    struct tensor_map_entry whole = { .tensor = t,
+                                      .quant = s,
+                                      .layer = place->layer,
+                                      .expert = place->expert,
+                                      .cols = shape->cols,
+                                      .transposed = shape->stack_rows > 0 && rule->transposed };
     add_entries(m, rule, shape, &whole);
     *mapped = true;
     return true;

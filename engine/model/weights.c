@@ -148,6 +148,10 @@ static const struct quant_format *held_format(const struct model *m, enum weight
     /* A rounded router sends tokens to other experts; and it is small. */
     if (slot == W_ROUTER)
         return &quant_format_float32;
+    /* Heads are cut out of one matrix and turned: codes cannot be, and there are few of them. */
+    if (slot == W_KV_B_K || slot == W_KV_B_V)
+        return stored && m->keep_formats && quant_format_is_plain(stored) ? stored
+                                                                          : m->weight_format;
     if (stored && !quant_format_is_plain(stored))
         return stored;
     if (m->load_quant && quantized_at_load(slot))

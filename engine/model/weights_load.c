@@ -32,6 +32,8 @@ struct piece {
     const struct quant_source
         *quant;                    /* reads the rows; src only tells where in the files they are */
     int32_t src_row, src_row_step; /* for it */
+    bool turned; /* its rows are columns of this linear; src_row counts columns, from src_col on */
+    int32_t src_col;
     enum weight_slot slot;
     int32_t layer, expert, row_begin, num_rows;
 };
@@ -141,10 +143,31 @@ static void read_quantized(unsigned char *dst, const struct piece *piece)
     free(rows);
 }
 
+/* Columns of the source become rows, in float32. */
+static void read_turned(float *dst, const struct piece *piece)
+{
+    const struct quant_source *s = piece->quant;
+    size_t cols = (size_t)piece->linear->in_features, stride = quant_row_bytes(s->format, s->cols);
+    unsigned char *rows = xmalloc(cols * stride);
+    float *values = xmalloc((size_t)s->cols * sizeof *values);
+    s->scheme->layout->read_rows(s, rows, piece->src_col, (int32_t)cols, 1);
+    for (size_t c = 0; c < cols; c++) {
+        s->format->dequantize(s->format, values, rows + c * stride, 0, s->cols);
+        for (int32_t r = 0; r < piece->num_rows; r++)
+            dst[(size_t)r * cols + c] = values[piece->src_row + r];
+    }
+    free(values);
+    free(rows);
+}
+
 /* The rows, one after the other. */
 static void gather(unsigned char *dst, const struct piece *piece)
 {
     size_t rows = (size_t)piece->num_rows, cols = (size_t)piece->linear->in_features;
+    if (piece->turned) {
+        read_turned((float *)(void *)dst, piece);
+        return;
+    }
     if (piece->quant) {
         read_quantized(dst, piece);
         return;
@@ -272,8 +295,14 @@ static void cut_checkpoint(const struct model *m, struct weights *w, struct pack
             continue;
         if (e->quant) {
             piece.src = e->tensor->data;
-            piece.src_row = e->stack_index * e->quant->rows + e->src_row_begin;
+            piece.src_row = e->stack_index * e->quant->entry_rows + e->src_row_begin;
             piece.src_row_step = e->src_row_step;
+        }
+        if (e->quant && e->transposed) {
+            piece.turned = true;
+            piece.format = &quant_format_float32;
+            piece.src_row = e->src_row_begin;
+            piece.src_col = e->stack_index * e->quant->entry_rows + e->src_col_begin;
         }
         for (; piece.row_begin >= piece.linear->out_features; piece.linear = piece.linear->next)
             piece.row_begin -= piece.linear->out_features;

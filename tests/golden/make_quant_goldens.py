@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/quant/: a tiny checkpoint in each quantized format (a Llama; in MXFP4 a gpt-oss), and
-what an independent reader makes of its linears.
+"""Makes tests/golden/quant/: a tiny checkpoint in each quantized format (a Llama; in MXFP4 a
+gpt-oss, and a DeepSeek-V3), and what an independent reader makes of its linears.
 
     pip install -r tests/golden/requirements.txt compressed-tensors
     python tests/golden/make_quant_goldens.py [--corpus] [NAME ...]
@@ -311,6 +311,7 @@ CASES = {
         num_bits=8, type="float", symmetric=True, strategy="block", block_structure=[48, 32])),
     "fp8_block": fp8((16, 32)),
     "fp8_tensor": fp8(None),
+    "fp8_block_deepseek": fp8((16, 32)),
     "bnb_nf4": nf4(False),
     "bnb_nf4_double": nf4(True),
     "mxfp4": mxfp4(),
@@ -339,6 +340,26 @@ def gpt_oss_config(quantization):
                              "original_max_position_embeddings": 32, "truncate": False}}
 
 
+# Sizes that blocks of 16 x 32 divide.
+NOPE, ROPE, VALUE, LATENT, QUERY_LATENT = 16, 16, 16, 32, 32
+DEEPSEEK = {"self_attn.q_a_proj": (QUERY_LATENT, HIDDEN),
+            "self_attn.q_b_proj": (HEADS * (NOPE + ROPE), QUERY_LATENT),
+            "self_attn.kv_a_proj_with_mqa": (LATENT + ROPE, HIDDEN),
+            "self_attn.kv_b_proj": (HEADS * (NOPE + VALUE), LATENT),
+            "self_attn.o_proj": (HIDDEN, HEADS * VALUE),
+            **{k: v for k, v in LINEARS.items() if "mlp" in k}}
+
+
+def deepseek_config(quantization):
+    return {**model_config(quantization), "architectures": ["DeepseekV3ForCausalLM"],
+            "model_type": "deepseek_v3", "num_key_value_heads": HEADS, "q_lora_rank": QUERY_LATENT,
+            "kv_lora_rank": LATENT, "qk_nope_head_dim": NOPE, "qk_rope_head_dim": ROPE,
+            "v_head_dim": VALUE, "first_k_dense_replace": 1, "n_routed_experts": 4,
+            "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1,
+            "moe_intermediate_size": 32, "routed_scaling_factor": 1.0, "scoring_func": "sigmoid",
+            "topk_method": "noaux_tc", "norm_topk_prob": True, "rope_theta": 10000.0}
+
+
 def gpt_oss_plain():
     """What is not quantized of the one layer, and the head."""
     tensors = {"lm_head.weight": torch.randn(VOCAB, HIDDEN) / 4,
@@ -363,9 +384,14 @@ def make(name, config, quantize):
         tensors[f"model.layers.0.{norm}.weight"] = (1 + torch.randn(HIDDEN) / 8).bfloat16()
     expected = {}
     gpt_oss = name == "mxfp4" and "--corpus" not in sys.argv
+    deepseek = name.endswith("_deepseek") and "--corpus" not in sys.argv
+    linears = STACKS if gpt_oss else DEEPSEEK if deepseek else LINEARS
     if gpt_oss:
         tensors.update(gpt_oss_plain())
-    for linear, shape in (STACKS if gpt_oss else LINEARS).items():
+    if deepseek:
+        for norm, size in (("q_a", QUERY_LATENT), ("kv_a", LATENT)):
+            tensors[f"model.layers.0.self_attn.{norm}_layernorm.weight"] = torch.ones(size).bfloat16()
+    for linear, shape in linears.items():
         packed, back = quantize(torch.randn(shape) / math.sqrt(shape[-1]))
         for suffix, tensor in packed.items():
             tensors[f"model.layers.0.{linear}{'_' if gpt_oss else '.'}{suffix}"] = tensor.contiguous()
@@ -380,7 +406,7 @@ def make(name, config, quantize):
         file.write_bytes(json.dumps(config).encode() + b"\0" + save(tensors))
         return
     save_file(tensors, target / "model.safetensors")
-    config = (gpt_oss_config if gpt_oss else model_config)(config)
+    config = (gpt_oss_config if gpt_oss else deepseek_config if deepseek else model_config)(config)
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (target / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     print(name, (target / "model.safetensors").stat().st_size, "bytes")

@@ -36,6 +36,7 @@ struct quant_source {
     const struct checkpoint_tensor *tensors[QUANT_MAX_TENSORS]; /* as in the layout; NULL: none */
     int32_t rows, cols;                                         /* of the matrix */
     int32_t stack_size; /* the tensors hold so many of them, the rows of all numbered through */
+    int32_t entry_rows; /* of the rows, those of one entry's matrix: all, or those of a head */
     const struct quant_format *format; /* of the rows that are read */
     bool has_order; /* the columns of the rows come in the order of quant_source_order */
 };

@@ -30,6 +30,7 @@ static const char *const cases[] = {
     "ct_fp8_block",
     "fp8_block",
     "fp8_tensor",
+    "fp8_block_deepseek",
     "bnb_nf4",
     "bnb_nf4_double",
     "mxfp4",
