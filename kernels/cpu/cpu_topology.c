@@ -80,6 +80,7 @@ int32_t cpu_topology_share(int32_t *cpus, int32_t count, int32_t share, int32_t 
         begin = count > 0 ? share % count : 0;
         size = count > 0 ? 1 : 0;
     }
-    memmove(cpus, cpus + begin, (size_t)size * sizeof *cpus);
+    if (size > 0)
+        memmove(cpus, cpus + begin, (size_t)size * sizeof *cpus);
     return size;
 }
