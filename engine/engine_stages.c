@@ -2,6 +2,7 @@
 #include "engine/engine_internal.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/thread.h"
@@ -180,6 +181,21 @@ static bool choose_kv_cache_dtype(const struct engine *e, enum dtype *out, struc
     return true;
 }
 
+/* Only who asked for graphs is told that this device has none. */
+static enum graph_mode choose_graph_mode(const struct engine *e)
+{
+    const struct config *c = e->config;
+    const struct backend *backend = e->executor.workers[0].device->backend;
+    const bool asked = strcmp(c->cudagraph_mode, "full") == 0 ||
+                       strcmp(c->cudagraph_mode, "lazy") == 0 || c->cudagraph_capture_sizes;
+    if (c->enforce_eager || strcmp(c->cudagraph_mode, "none") == 0)
+        return GRAPH_MODE_NONE;
+    if (asked && !(backend->caps & BACKEND_CAN_CAPTURE))
+        log_warning("--cudagraph-mode %s does nothing: device %s captures no graphs",
+                    c->cudagraph_mode, backend->name);
+    return strcmp(c->cudagraph_mode, "lazy") == 0 ? GRAPH_MODE_LAZY : GRAPH_MODE_FULL;
+}
+
 /* What is wrong goes to the caller; here, what would help. */
 static void log_advice(const struct model *m, struct device *d,
                        const struct memory_plan_options *options)
@@ -213,6 +229,9 @@ static bool plan_up(void *context, struct status *st)
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
         .kv_cache_dtype = kv_dtype,
+        .graph_mode = choose_graph_mode(e),
+        .graph_sizes = c->cudagraph_capture_sizes,
+        .max_seq_len_to_capture = (int32_t)c->max_seq_len_to_capture,
     };
     const struct memory_plan *p = &e->plan;
     struct device *d = e->executor.workers[0].device;
@@ -229,11 +248,12 @@ static bool plan_up(void *context, struct status *st)
     e->info.max_logprobs = (int32_t)c->max_logprobs;
     if (p->num_ranks > 1)
         log_info("memory plan of each of %d ranks (the batch is all ranks'):", p->num_ranks);
-    log_info("memory plan: weights %zu, activations %zu, workspace %zu, batch %zu, KV cache %zu "
-             "bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens at once",
-             p->weights.bytes, p->activation_bytes, p->workspace_bytes, p->batch_bytes,
-             p->kv_cache_bytes, p->num_blocks, p->block_size, (long long)p->kv_cache_tokens,
-             p->max_concurrency, p->max_model_len);
+    log_info("memory plan: weights %zu, activations %zu, workspace %zu, graphs %zu, batch %zu, "
+             "KV cache %zu bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens "
+             "at once",
+             p->weights.bytes, p->activation_bytes, p->workspace_bytes, p->graph_bytes,
+             p->batch_bytes, p->kv_cache_bytes, p->num_blocks, p->block_size,
+             (long long)p->kv_cache_tokens, p->max_concurrency, p->max_model_len);
     return true;
 }
 
@@ -267,7 +287,8 @@ static bool kv_cache_up(void *context, struct status *st)
     struct engine *e = context;
     if (!executor_allocate(&e->executor, &e->plan, st))
         return false;
-    size_t planned = memory_plan_total_bytes(&e->plan);
+    size_t graphs = (size_t)e->plan.num_ranks * e->plan.graph_bytes; /* not yet */
+    size_t planned = memory_plan_total_bytes(&e->plan) - graphs;
     size_t taken = executor_taken_bytes(&e->executor);
     log_info("memory taken: %zu bytes, planned: %zu", taken, planned);
     /* Other devices round what they give out. */
@@ -282,6 +303,56 @@ static void kv_cache_down(void *context)
 {
     struct engine *e = context;
     executor_release(&e->executor);
+}
+
+/* --- workers, and the graphs that they capture --- */
+
+static bool workers_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    return executor_start(&e->executor, st);
+}
+
+static void workers_down(void *context)
+{
+    struct engine *e = context;
+    executor_stop(&e->executor);
+}
+
+/* Of the rank that took most. */
+static void log_graphs(const struct engine *e, double seconds)
+{
+    const struct graph_pool *most = &e->executor.workers[0].runner.graphs;
+    for (int32_t i = 1; i < e->executor.num_workers; i++)
+        if (graph_pool_bytes(&e->executor.workers[i].runner.graphs) > graph_pool_bytes(most))
+            most = &e->executor.workers[i].runner.graphs;
+    const size_t bytes = graph_pool_bytes(most);
+    log_info("captured %d graphs in %.2f s, %.1f MiB (planned: %.1f); %.1f MiB of the device are "
+             "free",
+             most->num_captured, seconds, (double)bytes / (1 << 20),
+             (double)e->plan.graph_bytes / (1 << 20), (double)most->available_bytes / (1 << 20));
+    if (bytes > e->plan.graph_bytes)
+        log_warning("graphs took more memory than was planned; fewer --cudagraph-capture-sizes "
+                    "take less");
+}
+
+static bool graphs_up(void *context, struct status *st)
+{
+    struct engine *e = context;
+    const struct graph_buckets *graphs = &e->plan.graphs;
+    const uint64_t begin = clock_now_ns();
+    if (graph_buckets_count(graphs) == 0)
+        return true;
+    if (graphs->mode == GRAPH_MODE_LAZY) {
+        log_info("up to %d graphs are captured as steps ask for them", graph_buckets_count(graphs));
+        return true;
+    }
+    if (!executor_capture(&e->executor, st)) {
+        log_info("--enforce-eager starts without graphs");
+        return false;
+    }
+    log_graphs(e, clock_seconds_between(begin, clock_now_ns()));
+    return true;
 }
 
 /* --- engine thread --- */
@@ -359,9 +430,7 @@ static bool thread_up(void *context, struct status *st)
     open_step(e);
     scheduler_get_stats(e->scheduler, &e->stats);
     atomic_store(&e->idle, true);
-    if (!executor_start(&e->executor, st) ||
-        !thread_start(&e->thread, "engine", engine_main, e, st)) {
-        executor_stop(&e->executor);
+    if (!thread_start(&e->thread, "engine", engine_main, e, st)) {
         close_step(e);
         return false;
     }
@@ -379,7 +448,6 @@ static void thread_down(void *context)
     request_queue_wake(e->queue);
     pthread_join(e->thread, NULL);
     e->thread_started = false;
-    executor_stop(&e->executor);
     close_step(e);
     atomic_store(&e->state, ENGINE_STOPPED);
 }
@@ -392,6 +460,8 @@ const struct startup_stage engine_stages[] = {
     { "memory plan", plan_up, NULL },
     { "weights", weights_up, weights_down },
     { "KV cache", kv_cache_up, kv_cache_down },
+    { "workers", workers_up, workers_down },
+    { "graphs", graphs_up, NULL },
     { "engine thread", thread_up, thread_down },
 };
 const int32_t num_engine_stages = sizeof engine_stages / sizeof engine_stages[0];

@@ -21,7 +21,8 @@ enum backend_caps {
      */
     BACKEND_F16_KV_FOR_BF16 = 1u << 2,
     BACKEND_KV_8BIT = 1u << 3,   /* a KV cache may be fp8_e4m3 or int8 */
-    BACKEND_PLAN_ONLY = 1u << 4, /* plans can be made with it, and nothing else */
+    BACKEND_PLAN_ONLY = 1u << 4, /* plans can be made with it, and nothing else, whatever else is
+                                    here */
 };
 
 enum memory_kind {

@@ -276,13 +276,13 @@ static void fill_seq(struct batch *b, int32_t seq, const struct step *step, int3
 }
 
 /* What the ops are told of the step: the same for all groups but for the tables and slots. */
-static void describe_step(struct batch *b, const struct step *step, int32_t max_query_len,
+static void describe_step(struct batch *b, int32_t num_seqs, int32_t max_query_len,
                           int32_t max_seq_len)
 {
     for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
         b->attn[g] = (struct attn_metadata){
-            .num_seqs = step->num_seqs,
-            .num_tokens = b->query_start_loc[step->num_seqs],
+            .num_seqs = num_seqs,
+            .num_tokens = b->query_start_loc[num_seqs],
             .max_query_len = max_query_len,
             .max_seq_len = max_seq_len,
             .query_start_loc = on_device(b, b->query_start_loc),
@@ -292,7 +292,7 @@ static void describe_step(struct batch *b, const struct step *step, int32_t max_
             .slot_mapping =
                 on_device(b, b->slot_mapping + (size_t)g * (size_t)b->limits.max_num_tokens),
         };
-    b->forward = (struct forward_batch){ .num_tokens = b->query_start_loc[step->num_seqs],
+    b->forward = (struct forward_batch){ .num_tokens = b->query_start_loc[num_seqs],
                                          .input_ids = on_device(b, b->input_ids),
                                          .positions = on_device(b, b->positions),
                                          .attn = b->attn };
@@ -304,7 +304,8 @@ void batch_fill(struct batch *b, const struct step *step)
     assert(step->num_seqs <= b->limits.max_num_seqs);
     assert(step->num_tokens <= b->limits.max_num_tokens);
     b->num_sample_rows = b->num_prompt_rows = 0;
-    b->any_logprobs = false;
+    b->any_logprobs = b->capture = false;
+    b->bucket = (struct graph_bucket){ 0 };
     b->references_used = 0;
     b->sampling.bias_start[0] = 0;
     b->query_start_loc[0] = 0;
@@ -318,7 +319,54 @@ void batch_fill(struct batch *b, const struct step *step)
         if (b->seq_lens[i] > max_seq_len)
             max_seq_len = b->seq_lens[i];
     }
-    describe_step(b, step, max_query_len, max_seq_len);
+    b->num_run_rows = b->num_sample_rows;
+    describe_step(b, step->num_seqs, max_query_len, max_seq_len);
+}
+
+bool batch_is_decode(const struct batch *b)
+{
+    const struct attn_metadata *m = &b->attn[0];
+    return b->num_prompt_rows == 0 && m->num_tokens == m->num_seqs &&
+           b->num_sample_rows == m->num_seqs;
+}
+
+/* A greedy row that asks for nothing else, over the logits of its own token. */
+static void fill_padded_row(struct batch *b, int32_t i)
+{
+    struct batch_sampling *s = &b->sampling;
+    b->sample_rows[i] = i;
+    s->temperature[i] = s->min_p[i] = s->presence_penalty[i] = s->frequency_penalty[i] = 0;
+    s->top_p[i] = s->repetition_penalty[i] = 1;
+    s->seed[i] = s->position[i] = 0;
+    s->top_k[i] = s->num_prompt_tokens[i] = s->num_tokens[i] = 0;
+    s->token_ids[i] = NULL;
+    s->allowed_mask[i] = NULL;
+    s->bias_start[i + 1] = s->bias_start[i];
+    b->num_top[i] = -1;
+}
+
+/* A sequence without queries, whose row of the batch is in none: embedded as id 0, written to no
+ * slot, attending to nothing. */
+void batch_pad(struct batch *b, const struct graph_bucket *bucket)
+{
+    const int32_t num_seqs = b->num_sample_rows;
+    assert(batch_is_decode(b));
+    assert(bucket->num_seqs >= num_seqs && bucket->num_seqs <= b->limits.max_num_seqs);
+    for (int32_t i = num_seqs; i < bucket->num_seqs; i++) {
+        b->input_ids[i] = b->positions[i] = 0;
+        for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
+            b->slot_mapping[(size_t)g * (size_t)b->limits.max_num_tokens + (size_t)i] = -1;
+        b->seq_lens[i] = 0;
+        b->query_start_loc[i + 1] = num_seqs;
+        fill_padded_row(b, i);
+    }
+    b->bucket = *bucket;
+    b->num_run_rows = bucket->num_seqs;
+    b->any_logprobs = true; /* rows say for themselves whether they want them */
+    describe_step(b, bucket->num_seqs, 1, bucket->max_seq_len);
+    b->forward.num_tokens = bucket->num_seqs;
+    for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
+        b->attn[g].num_tokens = bucket->num_seqs;
 }
 
 void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,

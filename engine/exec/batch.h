@@ -6,6 +6,7 @@
 #ifndef INFERD_ENGINE_EXEC_BATCH_H
 #define INFERD_ENGINE_EXEC_BATCH_H
 
+#include "engine/exec/graph_buckets.h"
 #include "engine/model/decoder.h"
 #include "engine/sched/step.h"
 
@@ -36,8 +37,13 @@ struct batch {
     int32_t *block_tables;
     int32_t block_table_stride;
 
+    /* What the step was padded to (batch_pad); num_seqs 0: it was not. */
+    struct graph_bucket bucket;
+    bool capture; /* no step: run it to make the bucket's graph, see graph_pool.h */
+
     /* --- rows that sample; row r belongs to step sequence sample_seq[r] --- */
     int32_t num_sample_rows;
+    int32_t num_run_rows; /* of them with the padding, which nobody reads */
     int32_t *sample_rows; /* [max_num_seqs] token row whose logits are wanted */
     int32_t *sample_seq;
     struct batch_sampling {
@@ -78,6 +84,11 @@ bool batch_open(struct batch *b, const struct batch_limits *limits, struct devic
                 struct status *st);
 void batch_close(struct batch *b, struct device *d);
 void batch_fill(struct batch *b, const struct step *step);
+/* Whether every sequence of the filled batch brings one token and samples: what graphs are of. */
+bool batch_is_decode(const struct batch *b);
+/* Adds empty sequences to such a batch, up to the bucket's, and tells the ops its upper bounds:
+ * what they are then asked is the same for every step of the bucket. */
+void batch_pad(struct batch *b, const struct graph_bucket *bucket);
 /* Rows [begin, begin + count) of the sampling rows (or prompt rows), with device addresses. */
 void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,
                          struct sampling_metadata *out);

@@ -129,6 +129,7 @@ bool executor_allocate(struct executor *x, const struct memory_plan *plan, struc
         executor_release(x);
         return false;
     }
+    x->graphs = plan->graphs;
     return true;
 }
 
@@ -157,25 +158,63 @@ void executor_stop(struct executor *x)
         worker_stop(&x->workers[i]);
 }
 
+static void post(struct executor *x)
+{
+    for (int32_t i = 0; i < x->num_workers; i++)
+        worker_post(&x->workers[i], &x->batch);
+}
+
+/* Waits for all ranks; the first failure counts. */
+static bool await(struct executor *x, struct status *st)
+{
+    status_clear(st);
+    for (int32_t i = 0; i < x->num_workers; i++) {
+        struct status own;
+        if (!worker_wait(&x->workers[i], &own) && st->code == STATUS_OK)
+            *st = own;
+    }
+    return st->code == STATUS_OK;
+}
+
+bool executor_capture(struct executor *x, struct status *st)
+{
+    const struct step nobody = { 0 };
+    for (int32_t i = graph_buckets_count(&x->graphs) - 1; i >= 0; i--) {
+        const struct graph_bucket bucket = graph_buckets_get(&x->graphs, i);
+        batch_fill(&x->batch, &nobody);
+        batch_pad(&x->batch, &bucket);
+        x->batch.capture = true;
+        post(x);
+        if (!await(x, st))
+            return false;
+    }
+    return true;
+}
+
+/* A step that a graph takes is padded to its bucket, in the same way for all ranks. */
+static void pad(struct executor *x)
+{
+    const struct attn_metadata *m = &x->batch.attn[0];
+    if (!batch_is_decode(&x->batch))
+        return;
+    const struct graph_bucket bucket = graph_buckets_find(&x->graphs, m->num_seqs, m->max_seq_len);
+    if (bucket.num_seqs > 0)
+        batch_pad(&x->batch, &bucket);
+}
+
 void executor_submit(struct executor *x, const struct step *step)
 {
     assert(!x->submitted);
     batch_fill(&x->batch, step);
+    pad(x);
     x->submitted = step;
-    for (int32_t i = 0; i < x->num_workers; i++)
-        worker_post(&x->workers[i], &x->batch);
+    post(x);
 }
 
 void executor_collect(struct executor *x, struct step_output *output)
 {
     assert(x->submitted);
-    status_clear(&output->status);
-    for (int32_t i = 0; i < x->num_workers; i++) {
-        struct status st;
-        if (!worker_wait(&x->workers[i], &st) && output->status.code == STATUS_OK)
-            output->status = st;
-    }
-    if (output->status.code == STATUS_OK)
+    if (await(x, &output->status))
         batch_collect(&x->batch, x->submitted, output);
     x->submitted = NULL;
 }

@@ -11,6 +11,7 @@ struct executor {
     struct worker *workers; /* [num_workers], by rank */
     int32_t num_workers;
     struct batch batch;
+    struct graph_buckets graphs;  /* of all ranks */
     const struct step *submitted; /* between submit and collect */
 };
 
@@ -27,6 +28,9 @@ bool executor_allocate(struct executor *x, const struct memory_plan *plan, struc
 void executor_release(struct executor *x);
 bool executor_start(struct executor *x, struct status *st);
 void executor_stop(struct executor *x);
+/* Captures all graphs of the plan, largest first: the kernels of a step run once for each. Only
+ * between executor_start and the first step. */
+bool executor_capture(struct executor *x, struct status *st);
 
 /* Fills the batch, posts it to every worker and returns. The step must stay as it is until
  * executor_collect. */

@@ -25,6 +25,10 @@ struct memory_plan_options {
     int32_t long_prefill_token_threshold; /* 0: none */
     int32_t tensor_parallel_size;         /* ranks */
     enum dtype kv_cache_dtype;
+    /* Which graphs are captured, by the device's power to. */
+    enum graph_mode graph_mode;
+    const char *graph_sizes; /* NULL: the default ones */
+    int32_t max_seq_len_to_capture;
 };
 
 struct memory_plan {
@@ -33,6 +37,7 @@ struct memory_plan {
     struct weights_size weights;
     size_t activation_bytes; /* the decoder's arena, logits included */
     size_t workspace_bytes;  /* the device's scratch */
+    size_t graph_bytes;      /* what captured steps will take of the driver, an estimate */
     size_t batch_bytes;      /* staging of a step's inputs and outputs; of all ranks together */
     size_t kv_cache_bytes;   /* num_blocks * block_bytes */
     size_t block_bytes;      /* the layers of a group, K and V */
@@ -46,6 +51,7 @@ struct memory_plan {
     struct decoder_limits decoder_limits;
     struct batch_limits batch_limits;
     struct workspace_desc workspace;
+    struct graph_buckets graphs;
 };
 
 /* `m` is the whole model, `d` any rank's device. */

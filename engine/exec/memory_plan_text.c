@@ -80,6 +80,7 @@ void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *ou
         { "weights_bytes", "weights", p->weights.bytes, true },
         { "activation_bytes", "activations", p->activation_bytes, true },
         { "workspace_bytes", "workspace", p->workspace_bytes, true },
+        { "graph_bytes", "graphs, estimated", p->graph_bytes, true },
         { "batch_bytes", "batch staging", p->batch_bytes, false },
         { "kv_cache_bytes", "KV cache", p->kv_cache_bytes, true },
         { "total_bytes", "sum", memory_plan_total_bytes(p), false },

@@ -1,5 +1,6 @@
-/* model_runner.c - the order of a step's device work. The logits are made in pieces of at most
- * max_logits_rows rows, because vocabulary times rows is the largest activation there is. */
+/* model_runner.c - the order of a step's device work, launched op by op or as one graph. The logits
+ * are made in pieces of at most max_logits_rows rows, because vocabulary times rows is the largest
+ * activation there is. */
 #include "engine/exec/model_runner.h"
 
 static int32_t at_most(int32_t a, int32_t b)
@@ -16,8 +17,8 @@ static const int32_t *device_rows(const struct batch *b, const int32_t *rows)
 static void run_sampling(struct model_runner *r, struct batch *b)
 {
     const struct backend *backend = r->device->backend;
-    for (int32_t begin = 0; begin < b->num_sample_rows; begin += r->max_logits_rows) {
-        int32_t count = at_most(r->max_logits_rows, b->num_sample_rows - begin);
+    for (int32_t begin = 0; begin < b->num_run_rows; begin += r->max_logits_rows) {
+        int32_t count = at_most(r->max_logits_rows, b->num_run_rows - begin);
         const struct tensor *logits =
             decoder_logits(r->decoder, device_rows(b, b->sample_rows + begin), count);
         if (!r->samples)
@@ -48,12 +49,42 @@ static void run_prompt_logprobs(struct model_runner *r, struct batch *b)
     }
 }
 
-bool model_runner_run(struct model_runner *r, struct batch *b, struct status *st)
+/* What a graph holds: all of the step that is the same in the next one of its bucket. Copies stay
+ * outside, since how much is copied changes. */
+static void run_ops(struct model_runner *r, struct batch *b)
 {
-    batch_upload(b, r->device);
     decoder_forward(r->decoder, &b->forward);
     run_sampling(r, b);
     run_prompt_logprobs(r, b);
+}
+
+/* After the batch has run op by op, so that whatever its kernels need is on the device. */
+static bool capture(struct model_runner *r, struct batch *b, struct status *st)
+{
+    if (!graph_pool_begin(&r->graphs, st))
+        return false;
+    run_ops(r, b);
+    return graph_pool_end(&r->graphs, &b->bucket, st);
+}
+
+bool model_runner_run(struct model_runner *r, struct batch *b, struct status *st)
+{
+    const struct backend *backend = r->device->backend;
+    struct graph *graph = graph_pool_find(&r->graphs, &b->bucket);
+    if (b->capture && !graph_pool_measure(&r->graphs, st))
+        return false;
+    batch_upload(b, r->device);
+    if (graph)
+        backend->graph_launch(r->device, graph); /* its error sticks to the device */
+    else
+        run_ops(r, b);
     batch_download(b, r->device);
-    return r->device->backend->sync(r->device, st);
+    if (!backend->sync(r->device, st))
+        return false;
+    if (b->capture)
+        return capture(r, b, st) && graph_pool_measure(&r->graphs, st);
+    struct status why_not;
+    if (!graph && graph_pool_is_wanted(&r->graphs, &b->bucket) && !capture(r, b, &why_not))
+        graph_pool_give_up(&r->graphs, &why_not);
+    return true;
 }

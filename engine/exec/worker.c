@@ -122,13 +122,16 @@ bool worker_allocate(struct worker *w, const struct memory_plan *plan, struct st
     }
     w->runner = (struct model_runner){ d, w->decoder, plan->decoder_limits.max_logits_rows,
                                        .samples = w->rank == 0 };
+    graph_pool_init(&w->runner.graphs, d, &plan->graphs);
     return true;
 }
 
 void worker_release(struct worker *w)
 {
-    if (w->decoder)
+    if (w->decoder) {
+        graph_pool_free(&w->runner.graphs);
         decoder_free(w->decoder);
+    }
     w->decoder = NULL;
     free(w->kv_layers);
     w->kv_layers = NULL;

@@ -303,14 +303,16 @@ bool cuda_capture_end(struct device *device, struct graph **out, struct status *
     cudaGraph_t captured = NULL;
     *out = NULL;
     cudaError_t error = cudaStreamEndCapture(d->stream, &captured);
-    if (error != cudaSuccess)
-        return cuda_failed(st, error, "capturing a graph");
-    if (device->error.code != STATUS_OK) { /* an op did not get into it */
+    if (device->error.code != STATUS_OK) { /* an op did not get into it, and may have ended it */
         *st = device->error;
         status_clear(&device->error);
-        cudaGraphDestroy(captured);
+        cudaGetLastError();
+        if (error == cudaSuccess)
+            cudaGraphDestroy(captured);
         return status_prefix(st, "capturing a graph: ");
     }
+    if (error != cudaSuccess)
+        return cuda_failed(st, error, "capturing a graph");
     struct graph *graph = xcalloc(1, sizeof *graph);
     error = cudaGraphInstantiate(&graph->exec, captured, 0);
     cudaGraphDestroy(captured);

@@ -13,6 +13,7 @@ extern "C" {
 struct emu_record {
     int64_t allocations, frees; /* of device and pinned memory */
     int64_t launches, copies, syncs, graph_launches;
+    int64_t graphs;                    /* held now */
     size_t device_bytes, pinned_bytes; /* held now */
 };
 

@@ -28,6 +28,7 @@ namespace
 
 const size_t PAGE = 4096, ALIGNMENT = 256;
 const size_t RESERVED_BYTES = (size_t)64 << 30; /* of addresses, not of memory */
+const size_t GRAPH_NODE_BYTES = 1 << 10;
 
 struct piece {
     size_t bytes, mapped_bytes; /* asked for; whole pages, without the guard behind */
@@ -46,7 +47,9 @@ cudaError_t last_error = cudaSuccess, stuck = cudaSuccess;
 std::string fail_function;
 int fail_after = 0;
 cudaError_t fail_error;
-int running; /* depth: device memory is in reach */
+int running;                   /* depth: device memory is in reach */
+thread_local int capturing;    /* streams that this thread captures */
+thread_local bool invalidated; /* its capture, by a call that none may hold */
 
 using guard = std::lock_guard<std::recursive_mutex>;
 
@@ -64,6 +67,15 @@ cudaError_t refuse(cudaError_t error)
 {
     last_error = error;
     return error;
+}
+
+/* Calls that allocate or wait: during a capture they fail, and the capture with them. */
+cudaError_t enter_outside_captures(const char *function)
+{
+    if (capturing == 0)
+        return enter(function);
+    invalidated = true;
+    return refuse(cudaErrorStreamCaptureUnsupported);
 }
 
 void protect(int rights)
@@ -104,6 +116,7 @@ struct CUgraph_st {
 };
 struct CUgraphExec_st {
     std::vector<std::function<void()>> work;
+    size_t bytes; /* of device memory, which the driver takes for it */
 };
 struct CUstream_st {
     std::deque<std::function<void()>> queue;
@@ -284,7 +297,7 @@ const char *cudaGetErrorString(cudaError_t error)
 cudaError_t cudaMalloc(void **out, size_t size_bytes)
 {
     guard g(mutex);
-    cudaError_t error = enter("cudaMalloc");
+    cudaError_t error = enter_outside_captures("cudaMalloc");
     *out = nullptr;
     if (error != cudaSuccess)
         return error;
@@ -324,6 +337,8 @@ cudaError_t cudaFree(void *memory)
     auto p = pieces.find((char *)memory);
     if (!memory)
         return cudaSuccess;
+    if (capturing > 0)
+        return enter_outside_captures("cudaFree");
     if (p == pieces.end())
         emu_die("cudaFree of what cudaMalloc did not give");
     __asan_unpoison_memory_region(p->second.mapped, p->second.mapped_bytes);
@@ -340,7 +355,7 @@ cudaError_t cudaHostAlloc(void **out, size_t size_bytes, unsigned int flags)
 {
     guard g(mutex);
     (void)flags;
-    cudaError_t error = enter("cudaHostAlloc");
+    cudaError_t error = enter_outside_captures("cudaHostAlloc");
     *out = nullptr;
     if (error != cudaSuccess)
         return error;
@@ -448,8 +463,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     guard g(mutex);
-    if (stream->capturing)
-        return refuse(cudaErrorStreamCaptureUnsupported);
+    if (capturing > 0)
+        return enter_outside_captures("cudaStreamSynchronize");
     drain(stream);
     record.syncs++;
     return enter("cudaStreamSynchronize");
@@ -509,6 +524,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     if (stream->capturing)
         return refuse(cudaErrorInvalidValue);
     stream->capturing = new CUgraph_st;
+    capturing++;
     return cudaSuccess;
 }
 
@@ -517,7 +533,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
     guard g(mutex);
     *out = stream->capturing;
     stream->capturing = nullptr;
-    return *out ? enter("cudaStreamEndCapture") : refuse(cudaErrorInvalidValue);
+    if (!*out)
+        return refuse(cudaErrorInvalidValue);
+    capturing--;
+    cudaError_t error =
+        invalidated ? refuse(cudaErrorStreamCaptureInvalidated) : enter("cudaStreamEndCapture");
+    invalidated = false;
+    if (error != cudaSuccess) {
+        delete *out;
+        *out = nullptr;
+    }
+    return error;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags)
@@ -525,8 +551,16 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     guard g(mutex);
     (void)flags;
     cudaError_t error = enter("cudaGraphInstantiate");
-    *out = error == cudaSuccess ? new CUgraphExec_st{ graph->work } : nullptr;
-    return error;
+    *out = nullptr;
+    if (error != cudaSuccess)
+        return error;
+    const size_t bytes = graph->work.size() * GRAPH_NODE_BYTES;
+    if (bytes > total_bytes - record.device_bytes)
+        return refuse(cudaErrorMemoryAllocation);
+    *out = new CUgraphExec_st{ graph->work, bytes };
+    record.device_bytes += bytes;
+    record.graphs++;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
@@ -551,6 +585,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
 {
     guard g(mutex);
+    record.device_bytes -= graph->bytes;
+    record.graphs--;
     delete graph;
     return cudaSuccess;
 }

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -30,7 +31,8 @@ def stories(cuda_bin):
     from conftest import SHARED
     if not (SHARED / "goldens.json").exists():
         pytest.skip("../shared/models is not here")
-    s = Server(SHARED / "stories260K", "--device", "cuda", binary=cuda_bin)
+    s = Server(SHARED / "stories260K", "--device", "cuda", "--cudagraph-capture-sizes", "2,4,8",
+               binary=cuda_bin)
     yield s
     assert s.stop() == 0, s.read_log()[-4000:]
 
@@ -87,7 +89,8 @@ def test_sampling_is_the_cpus(stories, stories_cpu):
 
 def test_bfloat16_is_near_the_reference(cuda_bin, shared_models, start_server):
     """Log-probabilities of the five best tokens, from the tensor cores' kernels."""
-    server = start_server(shared_models / "stories260K-bf16", "--device", "cuda", binary=cuda_bin)
+    server = start_server(shared_models / "stories260K-bf16", "--device", "cuda", "--enforce-eager",
+                          binary=cuda_bin)
     prompts = json.loads((shared_models / "goldens-bf16.json").read_text())["prompts"]
     bodies = [{"prompt": p["ids"], "temperature": 0, "max_tokens": 1, "logprobs": 5,
                "return_tokens_as_token_ids": True} for p in prompts]
@@ -100,30 +103,65 @@ def test_bfloat16_is_near_the_reference(cuda_bin, shared_models, start_server):
 
 
 def test_bits_do_not_depend_on_the_batch(cuda_bin, shared_models, start_server):
-    """Alone or with others, a prompt whole or in chunks, from the prefix cache or not."""
+    """Alone or with others, a prompt whole or in chunks, from the prefix cache or not; op by op, or
+    from graphs, padded or whole or too large for one."""
     texts = ["Once upon a time", "One day, Lily met a dog. " * 4, "Tim and Sue were friends. " * 6]
     bodies = [{"prompt": t, "temperature": 0, "max_tokens": 12, "logprobs": 2, "ignore_eos": True}
               for t in texts]
     model = shared_models / "stories260K-bf16"
-    alone = start_server(model, "--device", "cuda", "--no-enable-prefix-caching", binary=cuda_bin)
-    want = [complete_all(alone, [b])[0] for b in bodies]
-    crowd = start_server(model, "--device", "cuda", "--max-num-batched-tokens", "32",
+    alone = start_server(model, "--device", "cuda", "--no-enable-prefix-caching", "--enforce-eager",
                          binary=cuda_bin)
-    for _ in range(2):
-        for choice, expected in zip(complete_all(crowd, bodies), want):
-            assert choice["logprobs"] == expected["logprobs"]
-            assert choice["text"] == expected["text"]
-    assert crowd.metric("vllm:prefix_cache_hits_total") > 0
+    want = [complete_all(alone, [b])[0] for b in bodies]
+    options = [("full", "2,4"), ("lazy", "2"), ("none", "2")]
+    for mode, sizes in options:
+        crowd = start_server(model, "--device", "cuda", "--max-num-batched-tokens", "32",
+                             "--cudagraph-mode", mode, "--cudagraph-capture-sizes", sizes,
+                             binary=cuda_bin)
+        for _ in range(2):
+            for choice, expected in zip(complete_all(crowd, bodies), want):
+                assert choice["logprobs"] == expected["logprobs"], mode
+                assert choice["text"] == expected["text"], mode
+        assert crowd.metric("vllm:prefix_cache_hits_total") > 0
 
 
 def test_plan_matches(cuda_bin, tiny_model):
     plan = json.loads(run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--json").stdout)
     assert plan["kv_cache_bytes"] == plan["num_blocks"] * plan["block_bytes"]
     assert plan["total_bytes"] < plan["memory_available_bytes"]
+    assert plan["graph_bytes"] > 0
+    eager = json.loads(run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--enforce-eager",
+                           "--json").stdout)
+    assert eager["graph_bytes"] == 0
     # A profile plans with the sizes of this backend.
     profile = json.loads(run(cuda_bin, "plan", tiny_model, "--device", "H100", "--json").stdout)
-    for key in ("weights_bytes", "workspace_bytes", "activation_bytes", "batch_bytes", "block_bytes"):
+    for key in ("weights_bytes", "workspace_bytes", "activation_bytes", "batch_bytes", "block_bytes",
+                "graph_bytes"):
         assert profile[key] == plan[key], key
+
+
+def test_graphs_are_captured_at_start(cuda_bin, tiny_model, start_server):
+    server = start_server(tiny_model, "--device", "cuda", "--max-num-seqs", "5",
+                          "--cudagraph-capture-sizes", "4,1,64", binary=cuda_bin)
+    assert re.search(r"captured 2 graphs in [0-9.]+ s, [0-9.]+ MiB \(planned: [0-9.]+\); [0-9.]+ MiB "
+                     r"of the device are free", server.read_log())
+    lazy = start_server(tiny_model, "--device", "cuda", "--max-num-seqs", "2", "--cudagraph-mode",
+                        "lazy", binary=cuda_bin)
+    assert "up to 2 graphs are captured as steps ask for them" in lazy.read_log()
+    eager = start_server(tiny_model, "--device", "cuda", "--cudagraph-mode", "full",
+                         "--enforce-eager", binary=cuda_bin)
+    assert "captured" not in eager.read_log()
+
+
+def test_graphs_on_the_cpu_do_nothing(tiny_model):
+    result = run(BIN, "plan", tiny_model, "--device", "cpu", "--cudagraph-mode", "full")
+    assert result.returncode == 0
+    assert "--cudagraph-mode full does nothing: device cpu captures no graphs" in result.stderr
+    for args in [(), ("--enforce-eager",), ("--cudagraph-mode", "none")]:
+        result = run(BIN, "plan", tiny_model, "--device", "cpu", *args)
+        assert "does nothing" not in result.stderr, args
+    result = run(BIN, "plan", tiny_model, "--device", "cpu", "--cudagraph-capture-sizes", "4,x")
+    assert result.returncode == 1
+    assert "--cudagraph-capture-sizes: '4,x' must be positive numbers" in result.stderr
 
 
 def test_what_is_not_offered_is_named(cuda_bin):

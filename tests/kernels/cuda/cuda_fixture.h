@@ -1,16 +1,14 @@
 /* cuda_fixture.h - what the tests of the CUDA backend share: a device, opened through the plug-in
  * as the daemon does it, and the scalar CPU beside it.
  *
- * The plug-in is inferd_cuda_emu.so of the same build, the kernels on an emulated device;
- * INFERD_TEST_PLUGIN names another, inferd_cuda.so for a real one. */
+ * Which plug-in: see plugin_path.h. */
 #ifndef INFERD_TESTS_KERNELS_CUDA_CUDA_FIXTURE_H
 #define INFERD_TESTS_KERNELS_CUDA_CUDA_FIXTURE_H
 
 #include "tests/kernels/cpu_fixture.h"
+#include "tests/kernels/cuda/plugin_path.h"
 
 #include "kernels/plugin.h"
-
-#include <unistd.h>
 
 enum { GPU_MAX_BUFFERS = 64 };
 
@@ -21,29 +19,6 @@ struct gpu {
     struct buffer buffers[GPU_MAX_BUFFERS];
     int32_t num_buffers;
 };
-
-/* "build/inferd_cuda_emu.so" for "build/tests/kernels/cuda/test_x". */
-static inline const char *gpu_plugin_path(void)
-{
-    static char path[4200];
-    const char *wanted = getenv("INFERD_TEST_PLUGIN");
-    if (wanted)
-        return wanted;
-    ssize_t n = readlink("/proc/self/exe", path, 4000);
-    assert_true(n > 0);
-    path[n] = '\0';
-    char *tests = strstr(path, "/tests/");
-    for (char *next = tests; next; next = strstr(next + 1, "/tests/"))
-        tests = next;
-    assert_non_null(tests);
-    strcpy(tests, "/inferd_cuda_emu.so");
-    return path;
-}
-
-static inline bool gpu_is_emulated(void)
-{
-    return getenv("INFERD_TEST_PLUGIN") == NULL;
-}
 
 static inline void gpu_fail(const char *what, const struct status *st)
 {

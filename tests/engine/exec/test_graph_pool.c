@@ -1,0 +1,395 @@
+/* test_graph_pool.c - steps replayed as graphs on the emulated GPU: the bits of steps that run op
+ * by op, whatever the padding; captures in order, which allocate nothing and wait for nothing; and
+ * failures that end cleanly. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/engine/model/arch_fixture.h"
+#include "tests/kernels/cuda/plugin_path.h"
+#include "engine/exec/executor.h"
+#include "kernels/plugin.h"
+#include "tests/cuda_emu/emu_control.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+enum {
+    MAX_SEQS = 5,
+    PROMPT_LEN = 5,
+    NUM_STEPS = 6,
+    MAX_LEN = 12,
+    BLOCK_SIZE = 4,
+    BLOCKS_PER_SEQ = MAX_LEN / BLOCK_SIZE,
+    MAX_LOGPROBS = 3,
+    TOP = 1 + MAX_LOGPROBS,
+    VOCAB_SIZE = 71,
+    LEN_TO_CAPTURE = 8
+};
+
+struct run {
+    struct model *model;
+    struct executor executor;
+    struct memory_plan plan;
+    int32_t num_seqs;
+    struct request *requests[MAX_SEQS];
+    struct step_seq seqs[MAX_SEQS];
+    int32_t tables[MAX_SEQS][BLOCKS_PER_SEQ];
+    struct step step;
+    struct step_output output;
+    int32_t sampled[MAX_SEQS];
+    struct token_logprob logprobs[MAX_SEQS][TOP];
+};
+
+static struct {
+    void (*get_record)(struct emu_record *out);
+    void (*fail_call)(const char *function, int after, int error);
+} emu;
+
+static struct fixture fixture;
+static char plugin[4200];
+
+static struct emu_record get_record(void)
+{
+    struct emu_record r;
+    emu.get_record(&r);
+    return r;
+}
+
+/* --- a model on the GPU ----------------------------------------------------------------------- */
+
+static void open_run(struct run *r, const char *dtype, enum graph_mode mode, const char *sizes)
+{
+    struct status st;
+    struct model_options model = { .path = fixture.dir, .load_format = "auto", .dtype = dtype };
+    struct device_options device = { .index = 0 };
+    memset(r, 0, sizeof *r);
+    assert_true(model_open(&model, &r->model, &st));
+    struct memory_plan_options options = {
+        .memory_utilization = 0.5,
+        .num_blocks_override = 1 + MAX_SEQS * BLOCKS_PER_SEQ,
+        .max_model_len = MAX_LEN,
+        .block_size = BLOCK_SIZE,
+        .max_num_seqs = MAX_SEQS,
+        .max_num_batched_tokens = MAX_SEQS * PROMPT_LEN,
+        .max_logprobs = MAX_LOGPROBS,
+        .kv_cache_dtype = r->model->weight_format->dtype,
+        .graph_mode = mode,
+        .graph_sizes = sizes,
+        .max_seq_len_to_capture = LEN_TO_CAPTURE,
+    };
+    if (!executor_open(&r->executor, "cuda", &device, 1, &st) ||
+        !memory_plan_make(r->model, r->executor.workers[0].device, &options, &r->plan, &st) ||
+        !executor_load_weights(&r->executor, r->model, &st) ||
+        !executor_allocate(&r->executor, &r->plan, &st) || !executor_start(&r->executor, &st))
+        rig_fail(dtype, &st);
+    r->output = (struct step_output){ .sampled_ids = r->sampled,
+                                      .logprobs = &r->logprobs[0][0],
+                                      .logprobs_stride = TOP };
+}
+
+static void end_requests(struct run *r)
+{
+    for (int32_t i = 0; i < r->num_seqs; i++)
+        request_unref(r->requests[i]);
+    r->num_seqs = 0;
+}
+
+static void close_run(struct run *r)
+{
+    end_requests(r);
+    executor_stop(&r->executor);
+    const int64_t others = get_record().graphs - r->executor.workers[0].runner.graphs.num_captured;
+    executor_release(&r->executor);
+    assert_int_equal(get_record().graphs, others);
+    executor_unload_weights(&r->executor);
+    executor_close(&r->executor);
+    model_close(r->model);
+}
+
+static struct graph_pool *pool_of(struct run *r)
+{
+    return &r->executor.workers[0].runner.graphs;
+}
+
+static void capture_all(struct run *r)
+{
+    struct status st;
+    if (!executor_capture(&r->executor, &st))
+        rig_fail("capture", &st);
+}
+
+/* --- its requests ----------------------------------------------------------------------------- */
+
+static const float no_bias = -1;
+static const int32_t biased_id = 5;
+
+/* Of all kinds: greedy, drawn, with penalties, with a bias, with and without log-probabilities. */
+static struct sampling_params params_of(int32_t seq)
+{
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    p.temperature = seq % 3 == 0 ? 0 : 0.9f;
+    p.top_k = seq % 3 == 2 ? 9 : -1;
+    p.num_logprobs = seq % 2 == 0 ? MAX_LOGPROBS - seq % 3 : -1;
+    p.repetition_penalty = seq == 1 ? 1.4f : 1;
+    p.frequency_penalty = seq == 3 ? 0.7f : 0;
+    if (seq == 4) {
+        p.num_logit_bias = 1;
+        p.logit_bias_ids = (int32_t *)&biased_id;
+        p.logit_bias_values = (float *)&no_bias;
+    }
+    return p;
+}
+
+/* The prompts of `num_seqs` sequences, in one step. */
+static void start_requests(struct run *r, int32_t num_seqs)
+{
+    static const int32_t first_blocks[1];
+    r->num_seqs = num_seqs;
+    for (int32_t s = 0; s < num_seqs; s++) {
+        int32_t ids[PROMPT_LEN];
+        struct sampling_params params = params_of(s);
+        for (int32_t i = 0; i < PROMPT_LEN; i++)
+            ids[i] = (7 * i + 3 + 11 * s) % VOCAB_SIZE;
+        r->requests[s] = request_new(ids, PROMPT_LEN, NUM_STEPS + 1, &params, NULL, NULL);
+        r->requests[s]->seed = 100 + (uint64_t)s;
+        for (int32_t i = 0; i < BLOCKS_PER_SEQ; i++)
+            r->tables[s][i] = 1 + i * MAX_SEQS + s;
+        r->seqs[s] = (struct step_seq){ .request = r->requests[s],
+                                        .num_tokens = PROMPT_LEN,
+                                        .num_scheduled_tokens = PROMPT_LEN,
+                                        .block_tables = r->tables[s],
+                                        .first_blocks = first_blocks,
+                                        .num_blocks = BLOCKS_PER_SEQ,
+                                        .sample = true };
+    }
+    r->step = (struct step){ .num_seqs = num_seqs,
+                             .num_tokens = num_seqs * PROMPT_LEN,
+                             .seqs = r->seqs,
+                             .block_table_stride = BLOCKS_PER_SEQ };
+}
+
+static bool run_step(struct run *r)
+{
+    memset(r->logprobs, 0, sizeof r->logprobs);
+    executor_submit(&r->executor, &r->step);
+    executor_collect(&r->executor, &r->output);
+    return r->output.status.code == STATUS_OK;
+}
+
+/* The sampled tokens become the inputs of the next step. */
+static void advance(struct run *r)
+{
+    for (int32_t s = 0; s < r->num_seqs; s++) {
+        struct step_seq *q = &r->seqs[s];
+        r->requests[s]->token_ids[q->num_tokens++] = r->sampled[s];
+        q->num_computed_tokens = q->num_tokens - 1;
+        q->num_scheduled_tokens = 1;
+    }
+    r->step.num_tokens = r->num_seqs;
+}
+
+/* Both run the same requests; every step's answers must have the same bits. Returns how many graphs
+ * `b` has launched. */
+static int64_t compare(struct run *a, struct run *b, int32_t num_seqs)
+{
+    int64_t launched = 0;
+    start_requests(a, num_seqs);
+    start_requests(b, num_seqs);
+    for (int32_t i = 0; i < NUM_STEPS; i++) {
+        assert_true(run_step(a));
+        const int64_t before = get_record().graph_launches;
+        assert_true(run_step(b));
+        launched += get_record().graph_launches - before;
+        assert_memory_equal(a->sampled, b->sampled, (size_t)num_seqs * sizeof *a->sampled);
+        assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
+        advance(a);
+        advance(b);
+    }
+    end_requests(a);
+    end_requests(b);
+    return launched;
+}
+
+/* Steps whose longest sequence has at most LEN_TO_CAPTURE tokens; the first is the prompts'. */
+enum { STEPS_IN_BUCKETS = LEN_TO_CAPTURE - PROMPT_LEN };
+
+/* --- tests ------------------------------------------------------------------------------------ */
+
+static int setup(void **state)
+{
+    (void)state;
+    if (!gpu_is_emulated())
+        return 0;
+    fixture_open_in(&fixture, "tests/golden/parallel/", "llama_dynamic");
+    /* The executor looks for it beside the program. */
+    ssize_t n = readlink("/proc/self/exe", plugin, 4000);
+    assert_true(n > 0);
+    plugin[n] = '\0';
+    strcpy(strrchr(plugin, '/') + 1, "inferd_cuda.so");
+    unlink(plugin);
+    assert_int_equal(symlink(gpu_plugin_path(), plugin), 0);
+    struct status st;
+    assert_non_null(backend_load(plugin, &st));
+    void *object = dlopen(plugin, RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(object);
+    *(void **)&emu.get_record = dlsym(object, "emu_get_record");
+    *(void **)&emu.fail_call = dlsym(object, "emu_fail");
+    assert_non_null(emu.fail_call);
+    dlclose(object);
+    alarm(120); /* what hangs shall fail */
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (!gpu_is_emulated())
+        return 0;
+    unlink(plugin);
+    fixture_close(&fixture);
+    return 0;
+}
+
+static void need_emulation(void)
+{
+    if (!gpu_is_emulated())
+        skip();
+}
+
+/* One is padded to 2, three to 4, five is above all sizes. */
+static void test_replay_has_the_same_bits(void **state)
+{
+    (void)state;
+    static const char *const dtypes[] = { "float32", "bfloat16" };
+    need_emulation();
+    for (size_t i = 0; i < 2; i++) {
+        struct run eager, full, lazy;
+        open_run(&eager, dtypes[i], GRAPH_MODE_NONE, NULL);
+        open_run(&full, dtypes[i], GRAPH_MODE_FULL, "2,4");
+        open_run(&lazy, dtypes[i], GRAPH_MODE_LAZY, "2,4");
+        capture_all(&full);
+        for (int32_t num_seqs = 1; num_seqs <= MAX_SEQS; num_seqs += num_seqs > 2 ? 2 : 1) {
+            const bool fits = num_seqs <= 4, first = num_seqs == 1 || num_seqs == 3;
+            assert_int_equal(compare(&eager, &full, num_seqs), fits ? STEPS_IN_BUCKETS : 0);
+            if (num_seqs > 1 && i == 1)
+                continue; /* by now it is the same as full */
+            assert_int_equal(compare(&eager, &lazy, num_seqs), fits ? STEPS_IN_BUCKETS - first : 0);
+        }
+        assert_int_equal(pool_of(&eager)->num_captured, 0);
+        assert_int_equal(pool_of(&lazy)->num_captured, 2 - (int32_t)i);
+        close_run(&lazy);
+        close_run(&full);
+        close_run(&eager);
+    }
+}
+
+static void test_captures_come_in_order(void **state)
+{
+    (void)state;
+    struct run r;
+    struct status st;
+    need_emulation();
+    open_run(&r, "bfloat16", GRAPH_MODE_FULL, "1,2,4,5");
+    assert_int_equal(graph_buckets_count(&r.plan.graphs), 4);
+    /* The third has no room: the two largest are there. */
+    emu.fail_call("cudaGraphInstantiate", 3, 2);
+    assert_false(executor_capture(&r.executor, &st));
+    assert_non_null(strstr(st.message, "2 sequences of up to 8 tokens: "));
+    assert_non_null(strstr(st.message, "out of memory"));
+    assert_int_equal(pool_of(&r)->num_captured, 2);
+    assert_non_null(pool_of(&r)->graphs[3]);
+    assert_non_null(pool_of(&r)->graphs[2]);
+    assert_null(pool_of(&r)->graphs[1]);
+    close_run(&r);
+
+    open_run(&r, "bfloat16", GRAPH_MODE_FULL, "1,2,4,5");
+    const struct emu_record before = get_record();
+    capture_all(&r);
+    const struct emu_record after = get_record();
+    assert_int_equal(after.allocations, before.allocations);
+    assert_int_equal(after.syncs - before.syncs, 4); /* the run before each capture */
+    assert_int_equal(after.graphs, 4);
+    assert_int_equal(after.graph_launches, before.graph_launches);
+    assert_true(graph_pool_bytes(pool_of(&r)) > 0);
+    assert_int_equal(graph_pool_bytes(pool_of(&r)), after.device_bytes - before.device_bytes);
+    assert_true(graph_pool_bytes(pool_of(&r)) <= r.plan.graph_bytes);
+    close_run(&r);
+}
+
+static void test_no_more_than_the_plan_says(void **state)
+{
+    (void)state;
+    struct run with, without;
+    need_emulation();
+    open_run(&without, "float32", GRAPH_MODE_NONE, "1,2");
+    open_run(&with, "float32", GRAPH_MODE_FULL, "1,2");
+    assert_int_equal(without.plan.graph_bytes, 0);
+    assert_true(with.plan.graph_bytes > 0);
+    assert_int_equal(memory_plan_total_bytes(&with.plan) - memory_plan_total_bytes(&without.plan),
+                     with.plan.graph_bytes);
+    close_run(&with);
+    close_run(&without);
+}
+
+/* A step that fails is one failure; the next one runs as ever, from the graph. */
+static void test_a_failed_step(void **state)
+{
+    (void)state;
+    struct run eager, r;
+    need_emulation();
+    open_run(&eager, "bfloat16", GRAPH_MODE_NONE, NULL);
+    open_run(&r, "bfloat16", GRAPH_MODE_FULL, "2");
+    capture_all(&r);
+    start_requests(&r, 2);
+    assert_true(run_step(&r));
+    advance(&r);
+    emu.fail_call("cudaGraphLaunch", 1, 719);
+    assert_false(run_step(&r));
+    assert_non_null(strstr(r.output.status.message, "launching a graph: "));
+    r.requests[1]->token_ids[PROMPT_LEN] = VOCAB_SIZE;
+    assert_false(run_step(&r));
+    assert_string_equal(r.output.status.message, "embedding: index 71 of row 1 is not in [0, 71)");
+    end_requests(&r);
+    assert_int_equal(compare(&eager, &r, 2), STEPS_IN_BUCKETS);
+    close_run(&r);
+    close_run(&eager);
+}
+
+/* What cannot be captured when it is asked for runs op by op. */
+static void test_a_failed_capture(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *function;
+        int after;
+    } calls[] = { { "cudaStreamBeginCapture", 1 },
+                  { "cudaStreamEndCapture", 1 },
+                  { "cudaGraphInstantiate", 1 } };
+    need_emulation();
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        struct run eager, lazy;
+        open_run(&eager, "float32", GRAPH_MODE_NONE, NULL);
+        open_run(&lazy, "float32", GRAPH_MODE_LAZY, "2,4");
+        emu.fail_call(calls[i].function, calls[i].after, 2);
+        assert_int_equal(compare(&eager, &lazy, 2), 0);
+        assert_int_equal(pool_of(&lazy)->num_captured, 0);
+        close_run(&lazy);
+        close_run(&eager);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replay_has_the_same_bits),
+        cmocka_unit_test(test_captures_come_in_order),
+        cmocka_unit_test(test_no_more_than_the_plan_says),
+        cmocka_unit_test(test_a_failed_step),
+        cmocka_unit_test(test_a_failed_capture),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
