@@ -41,14 +41,25 @@ static bool sizes_divide(const struct decoder_desc *d, int32_t size, struct buf 
     return false;
 }
 
-/* A row that is cut must be cut between blocks of its format. */
-static bool blocks_divide(const struct tensor_map *map, int32_t size, struct buf *why)
+/* Whose blocks the entry's rows go into: as they are stored, or what --quantization makes of them.
+ */
+static const struct quant_format *block_format(const struct model *m,
+                                               const struct tensor_map_entry *e)
 {
-    for (size_t i = 0; i < map->count; i++) {
-        const struct tensor_map_entry *e = &map->entries[i];
+    const struct quant_format *stored = tensor_map_entry_format(e);
+    bool becomes = m->load_quant && quant_format_is_plain(stored);
+    return becomes && weight_slot_quantized_at_load(e->slot) ? m->load_quant : stored;
+}
+
+/* A row that is cut must be cut between blocks of its format: each share then holds the very
+ * numbers that the whole would. */
+static bool blocks_divide(const struct model *m, int32_t size, struct buf *why)
+{
+    for (size_t i = 0; i < m->tensors.count; i++) {
+        const struct tensor_map_entry *e = &m->tensors.entries[i];
         if (e->partition != ROW_PARALLEL || e->is_bias)
             continue;
-        const struct quant_format *format = tensor_map_entry_format(e);
+        const struct quant_format *format = block_format(m, e);
         if (e->quant && e->quant->has_order) {
             buf_printf(why, "the columns of '%s' are in an order of their own (desc_act)",
                        e->quant->name);
@@ -66,8 +77,7 @@ static bool blocks_divide(const struct tensor_map *map, int32_t size, struct buf
 
 static bool divides(const struct model *m, int32_t size, struct buf *why)
 {
-    return size == 1 ||
-           (sizes_divide(&m->desc, size, why) && blocks_divide(&m->tensors, size, why));
+    return size == 1 || (sizes_divide(&m->desc, size, why) && blocks_divide(m, size, why));
 }
 
 bool tensor_parallel_check(const struct model *m, int32_t size, struct status *st)

@@ -229,3 +229,20 @@ struct weight_shape weight_slot_shape(const struct decoder_desc *desc, enum weig
     assert(!"not a slot");
     return (struct weight_shape){ 0 };
 }
+
+bool weight_slot_quantized_at_load(enum weight_slot slot)
+{
+    switch (slot) {
+    case W_QKV:
+    case W_O:
+    case W_GATE_UP:
+    case W_DOWN:
+    case W_EXPERT_GATE_UP:
+    case W_EXPERT_DOWN:
+    case W_SHARED_EXPERT_GATE_UP:
+    case W_SHARED_EXPERT_DOWN:
+        return true;
+    default:
+        return false;
+    }
+}

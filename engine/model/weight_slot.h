@@ -70,5 +70,9 @@ static inline bool weight_slot_is_per_layer(enum weight_slot slot)
 {
     return slot >= W_INPUT_NORM;
 }
+/* What --quantization is for: the linears that take up most of a model. Embeddings and heads lose
+ * the most by it, as the first and the last thing that a token passes, and routers choose experts.
+ */
+bool weight_slot_quantized_at_load(enum weight_slot slot);
 
 #endif

@@ -119,26 +119,6 @@ const float **weights_vector(struct weights *w, enum weight_slot slot, int32_t l
     return slot == W_SINKS ? &w->layers[layer].sinks : NULL;
 }
 
-/* What --quantization is for: the linears that take up most of a model. Embeddings and heads lose
- * the most by it, as the first and the last thing that a token passes, and routers choose experts.
- */
-static bool quantized_at_load(enum weight_slot slot)
-{
-    switch (slot) {
-    case W_QKV:
-    case W_O:
-    case W_GATE_UP:
-    case W_DOWN:
-    case W_EXPERT_GATE_UP:
-    case W_EXPERT_DOWN:
-    case W_SHARED_EXPERT_GATE_UP:
-    case W_SHARED_EXPERT_DOWN:
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* How a part of a weight is held: as it is stored, or else in the dtype of the model. */
 static const struct quant_format *held_format(const struct model *m, enum weight_slot slot,
                                               int32_t layer, int32_t expert, int32_t part)
@@ -154,7 +134,7 @@ static const struct quant_format *held_format(const struct model *m, enum weight
                                                                           : m->weight_format;
     if (stored && !quant_format_is_plain(stored))
         return stored;
-    if (m->load_quant && quantized_at_load(slot))
+    if (m->load_quant && weight_slot_quantized_at_load(slot))
         return m->load_quant;
     return stored && m->keep_formats ? stored : m->weight_format;
 }

@@ -3,9 +3,11 @@
 gpt-oss, and a DeepSeek-V3), and what an independent reader makes of its linears.
 
     pip install -r tests/golden/requirements.txt compressed-tensors
-    python tests/golden/make_quant_goldens.py [--corpus] [NAME ...]
+    python tests/golden/make_quant_goldens.py [--corpus | --parallel] [NAME ...]
 
-With --corpus it makes smaller ones, as inputs of tests/fuzz/fuzz_quant.c, in tests/fuzz/corpus.
+With --corpus it makes smaller ones, as inputs of tests/fuzz/fuzz_quant.c, in tests/fuzz/corpus. With --parallel
+it makes larger ones, whose groups can be divided among 4 ranks, in tests/golden/parallel_quant (committed:
+awq_g32 gptq_4bit_g32_v2 ct_w4a16_g32_asym fp8_block bnb_nf4_double mxfp4); several ranks are checked against one.
 
 NAME/config.json and NAME/model.safetensors are the checkpoint; NAME/expected.json holds, for each
 quantized linear, the FNV-1a hash of its dequantized matrix (little-endian float32, row after row) and
@@ -34,6 +36,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 HIDDEN, INNER, HEADS, KV_HEADS, VOCAB = 64, 96, 4, 2, 64
 if "--corpus" in sys.argv:
     HIDDEN, INNER, HEADS, KV_HEADS, VOCAB = 32, 32, 2, 1, 8
+if "--parallel" in sys.argv:
+    HIDDEN, INNER, HEADS, KV_HEADS = 128, 128, 8, 4
 LINEARS = {"self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (HIDDEN // 2, HIDDEN),
            "self_attn.v_proj": (HIDDEN // 2, HIDDEN), "self_attn.o_proj": (HIDDEN, HIDDEN),
            "mlp.gate_proj": (INNER, HIDDEN), "mlp.up_proj": (INNER, HIDDEN),
@@ -375,7 +379,8 @@ def gpt_oss_plain():
 
 def make(name, config, quantize):
     torch.manual_seed(fnv1a(name.encode()) & 0xffffffff)
-    target = HERE / ("corpus" if "--corpus" in sys.argv else "quant") / name
+    folder = "parallel_quant" if "--parallel" in sys.argv else "quant"
+    target = HERE / ("corpus" if "--corpus" in sys.argv else folder) / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     tensors = {"model.embed_tokens.weight": torch.randn(VOCAB, HIDDEN).bfloat16(),
@@ -408,10 +413,11 @@ def make(name, config, quantize):
     save_file(tensors, target / "model.safetensors")
     config = (gpt_oss_config if gpt_oss else deepseek_config if deepseek else model_config)(config)
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    (target / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    if "--parallel" not in sys.argv:
+        (target / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     print(name, (target / "model.safetensors").stat().st_size, "bytes")
 
 
 if __name__ == "__main__":
-    for case in [arg for arg in sys.argv[1:] if arg != "--corpus"] or CASES:
+    for case in [arg for arg in sys.argv[1:] if not arg.startswith("--")] or CASES:
         make(case, *CASES[case])

@@ -1,6 +1,6 @@
 /* test_tensor_parallel.c - a model on several ranks gives what it gives on one: the goldens of
- * every architecture, the same bits at every rank and however a prompt is cut; and what cannot be
- * divided is refused with the sizes that can be. */
+ * every architecture, quantized weights of every kind, the same bits at every rank and however a
+ * prompt is cut; and what cannot be divided is refused with the sizes that can be. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 #define PARALLEL "tests/golden/parallel/" /* made by tests/golden/make_parallel_shapes.py */
+/* Both made by tests/golden/make_quant_goldens.py, the second for several ranks. */
+#define QUANT          "tests/golden/quant/"
+#define PARALLEL_QUANT "tests/golden/parallel_quant/"
 
 enum { MAX_RANKS = 4, MAX_NAMES = 64, MAX_PROMPT = 96, MAX_VOCAB = 96 };
 
@@ -145,17 +148,19 @@ static int by_name(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-static int32_t list_names(const char *folder)
+/* What ends with `ending`, without it. */
+static int32_t list_names(const char *folder, const char *ending)
 {
     int32_t count = 0;
+    size_t end = strlen(ending);
     DIR *dir = opendir(folder);
     assert_non_null(dir);
     for (struct dirent *e; (e = readdir(dir));) {
         size_t len = strlen(e->d_name);
-        if (len <= 5 || strcmp(e->d_name + len - 5, ".json") != 0)
+        if (len <= end || strcmp(e->d_name + len - end, ending) != 0 || e->d_name[0] == '.')
             continue;
         assert_true(count < MAX_NAMES && len < sizeof names[0]);
-        snprintf(names[count++], sizeof names[0], "%.*s", (int)len - 5, e->d_name);
+        snprintf(names[count++], sizeof names[0], "%.*s", (int)(len - end), e->d_name);
     }
     closedir(dir);
     qsort(names, (size_t)count, sizeof names[0], by_name);
@@ -193,40 +198,58 @@ static double golden_error(const struct fixture *f, const json_t *prompt, int32_
     return worst;
 }
 
-static bool can_divide(const char *dir, int32_t size, struct status *st)
+/* What is refused must say which sizes are not. */
+static bool can_divide(const struct rig_options *o, int32_t size, struct status *st)
 {
-    struct model_options options = { .path = dir, .load_format = "auto", .dtype = "auto" };
+    struct model_options options = {
+        .path = o->path, .load_format = "auto", .dtype = o->dtype, .quantization = o->quantization
+    };
     struct model *m;
-    assert_true(model_open(&options, &m, st));
+    if (!model_open(&options, &m, st))
+        rig_fail(o->path, st);
     bool ok = tensor_parallel_check(m, size, st);
     model_close(m);
+    assert_true(ok || strstr(st->message, "; sizes that work: 1"));
     return ok;
 }
 
-/* Two ranks, where the sizes are even; the others are refused, and run in the next test. */
-static void test_goldens_on_two_ranks(void **state)
+static bool golden_on_ranks(const char *name, int32_t num_ranks)
+{
+    struct fixture f;
+    struct status st;
+    json_t *prompt;
+    size_t p;
+    double worst = 0;
+    fixture_open(&f, name);
+    bool divides =
+        can_divide(&(struct rig_options){ .path = f.dir, .dtype = "auto" }, num_ranks, &st);
+    json_array_foreach(json_object_get(f.golden, "prompts"), p, prompt)
+    {
+        if (divides)
+            worst = fmax(worst, golden_error(&f, prompt, num_ranks));
+    }
+    if (divides)
+        print_message("%s: worst difference %.2g of the range on %d ranks\n", name, worst,
+                      num_ranks);
+    else
+        print_message("%s: %s\n", name, st.message);
+    assert_true(worst <= 1e-4);
+    fixture_close(&f);
+    return divides;
+}
+
+/* Where the sizes are even enough; the others are refused, and all architectures run in the next
+ * test. */
+static void test_goldens(void **state)
 {
     (void)state;
-    int32_t count = list_names(GOLDENS), divided = 0;
+    int32_t count = list_names(GOLDENS, ".json"), on_two = 0, on_four = 0;
     for (int32_t i = 0; i < count; i++) {
-        struct fixture f;
-        struct status st;
-        json_t *prompt;
-        size_t p;
-        double worst = 0;
-        fixture_open(&f, names[i]);
-        bool divides = can_divide(f.dir, 2, &st);
-        json_array_foreach(json_object_get(f.golden, "prompts"), p, prompt) if (divides) worst =
-            fmax(worst, golden_error(&f, prompt, 2));
-        if (divides)
-            print_message("%s: worst difference %.2g of the range\n", names[i], worst);
-        else
-            print_message("%s: %s\n", names[i], st.message);
-        assert_true(worst <= 1e-4);
-        divided += divides;
-        fixture_close(&f);
+        on_two += golden_on_ranks(names[i], 2);
+        on_four += golden_on_ranks(names[i], 4);
     }
-    assert_true(divided >= 15);
+    print_message("of %d goldens %d run on 2 ranks and %d on 4\n", count, on_two, on_four);
+    assert_true(on_two >= 20);
 }
 
 /* --- against one rank ------------------------------------------------------------------------- */
@@ -278,10 +301,11 @@ static double error_on_ranks(const struct rig_options *o, int32_t num_ranks, con
     return worst;
 }
 
-static void compare_with_one_rank(const char *name, const struct rig_options *o)
+/* How many of the sizes 2 and 4 it ran on; what cannot be divided is refused. */
+static int32_t compare_with_one_rank(const char *name, const struct rig_options *o)
 {
     static float one[PROMPT_LEN * MAX_VOCAB];
-    int32_t greedy[NUM_GREEDY];
+    int32_t greedy[NUM_GREEDY], sizes_run = 0;
     open_ranks(1, o);
     int32_t vocab = jobs[0].rig.model->desc.vocab_size;
     make_prompts(vocab);
@@ -290,25 +314,102 @@ static void compare_with_one_rank(const char *name, const struct rig_options *o)
     memcpy(one, jobs[0].logits, PROMPT_LEN * (size_t)vocab * sizeof *one);
     memcpy(greedy, jobs[0].greedy, sizeof greedy);
     close_ranks(1);
-    double two = error_on_ranks(o, 2, one, greedy), four = error_on_ranks(o, 4, one, greedy);
-    print_message("%s: worst difference %.2g on 2 ranks, %.2g on 4\n", name, two, four);
-    assert_true(two <= 1e-4 && four <= 1e-4);
+    for (int32_t size = 2; size <= MAX_RANKS; size *= 2) {
+        struct status st;
+        if (!can_divide(o, size, &st)) {
+            print_message("%s: %s\n", name, st.message);
+            continue;
+        }
+        double worst = error_on_ranks(o, size, one, greedy);
+        print_message("%s: worst difference %.2g on %d ranks\n", name, worst, size);
+        assert_true(worst <= 1e-4);
+        sizes_run++;
+    }
+    return sizes_run;
 }
 
-static void test_every_architecture_on_four_ranks(void **state)
+static void test_every_architecture(void **state)
 {
     (void)state;
-    int32_t count = list_names(PARALLEL);
-    assert_true(count >= 19);
+    int32_t count = list_names(PARALLEL, ".json");
+    assert_true(count >= 23);
     for (int32_t i = 0; i < count; i++) {
         struct fixture f;
         fixture_open_in(&f, PARALLEL, names[i]);
         struct rig_options o = {
             .path = f.dir, .load_format = "auto", .dtype = "float32", .isa = "auto"
         };
-        compare_with_one_rank(names[i], &o);
+        assert_int_equal(compare_with_one_rank(names[i], &o), 2);
         fixture_close(&f);
     }
+}
+
+/* --- quantized weights ------------------------------------------------------------------------ */
+
+static int32_t compare_checkpoint(const char *path, const char *quantization, const char *isa)
+{
+    struct rig_options o = { .path = path,
+                             .load_format = "auto",
+                             .dtype = "float32",
+                             .isa = isa,
+                             .quantization = quantization };
+    char name[160];
+    snprintf(name, sizeof name, "%s%s%s", path, quantization ? " " : "",
+             quantization ? quantization : "");
+    return compare_with_one_rank(name, &o);
+}
+
+static int32_t compare_folder(const char *folder)
+{
+    int32_t count = list_names(folder, ""), sizes_run = 0;
+    assert_true(count > 0);
+    for (int32_t i = 0; i < count; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "%.60s%.39s", folder, names[i]);
+        sizes_run += compare_checkpoint(path, NULL, "auto");
+    }
+    return sizes_run;
+}
+
+/* Each layout of a quant_method. Groups of the small ones are cut by 4 ranks, if not by 2. */
+static void test_quantized_checkpoints(void **state)
+{
+    (void)state;
+    assert_true(compare_folder(QUANT) >= 8);
+    assert_int_equal(compare_folder(PARALLEL_QUANT), 2 * 6);
+}
+
+/* What is quantized while it is loaded, and GGUF files: shares hold the numbers of the whole. */
+static void test_quantized_at_load_and_gguf(void **state)
+{
+    static const char *const types[] = { "Q5_1", "MXFP4", "Q8_0,Q4_0,F32,Q4_1,IQ4_NL,F16" };
+    static const char *const blocks_of_256[] = { "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS" };
+    char dir[64], path[128], command[400];
+    (void)state;
+    if (!make_tiny(dir, "--hidden-size 256 --intermediate-size 512 --num-hidden-layers 1 "
+                        "--num-attention-heads 8 --num-key-value-heads 2 --vocab-size 90"))
+        return;
+    assert_int_equal(compare_checkpoint(dir, "int4", "auto"), 2);
+    assert_int_equal(compare_checkpoint(dir, "fp8", "auto"), 2);
+    assert_int_equal(compare_checkpoint(dir, "int8", "auto"), 1); /* its groups are of 128 */
+    snprintf(path, sizeof path, "%s/q.gguf", dir);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        snprintf(command, sizeof command, "python3 tests/fixtures/make_gguf.py %s %s --types %s",
+                 dir, path, types[i]);
+        assert_int_equal(system(command), 0);
+        print_message("%s: ", types[i]);
+        /* Others round x, and then the last bits of a sum may move it by a step. */
+        assert_int_equal(compare_checkpoint(path, NULL, "scalar"), 2);
+    }
+    for (size_t i = 0; i < sizeof blocks_of_256 / sizeof blocks_of_256[0]; i++) {
+        snprintf(command, sizeof command, "python3 tests/fixtures/make_gguf.py %s %s --types %s",
+                 dir, path, blocks_of_256[i]);
+        assert_int_equal(system(command), 0);
+        struct status st;
+        assert_false(can_divide(&(struct rig_options){ .path = path, .dtype = "auto" }, 2, &st));
+        assert_non_null(strstr(st.message, "no multiple of the 256 that"));
+    }
+    remove_dir(dir);
 }
 
 /* --- refusals --------------------------------------------------------------------------------- */
@@ -379,8 +480,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens_on_two_ranks),
-        cmocka_unit_test(test_every_architecture_on_four_ranks),
+        cmocka_unit_test(test_goldens),
+        cmocka_unit_test(test_every_architecture),
+        cmocka_unit_test(test_quantized_checkpoints),
+        cmocka_unit_test(test_quantized_at_load_and_gguf),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
