@@ -23,7 +23,8 @@ enum cuda_flags {
 /* A row of the table in linear_cuda.c. */
 struct linear_kernel {
     const char *name;
-    enum dtype weights;
+    enum cuda_codec codec;
+    enum dtype weights; /* of CUDA_PLAIN */
     int32_t min_arch;
     uint32_t flags;
     void (*run)(const struct cuda_product *p, cudaStream_t stream);

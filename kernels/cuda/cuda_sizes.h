@@ -4,6 +4,7 @@
 #define INFERD_KERNELS_CUDA_CUDA_SIZES_H
 
 #include "kernels/device.h"
+#include "kernels/tensor.h"
 
 enum {
     /* Rows of weights begin at a multiple of 16 bytes: elements of a row, rounded up to this. */
@@ -17,7 +18,54 @@ enum {
      * are the prefill kernel's, the others the decode kernel's; the bits are the same. */
     CUDA_ATTENTION_ROWS = 16,
     CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span) pairs that decode attention does at once */
-    CUDA_WORKSPACE_ALIGN = 256
+    CUDA_WORKSPACE_ALIGN = 256,
+    /* Codes of the words formats lie in chunks, see cuda_weight_layout. */
+    CUDA_CODE_CHUNK = 64,
+    CUDA_STEP_COLS = 32, /* of a product on tensor cores: what a warp takes at once */
+    CUDA_ROW_ALIGN = 32, /* what one access to memory brings at least */
+    CUDA_ONE_GROUP = 31  /* a shift that makes every column the first group's */
+};
+
+/* How a kernel reads weights. Up to CUDA_NF4 they are words, whose rows are rearranged; the others
+ * are ggml's blocks as they are in the file. */
+enum cuda_codec {
+    CUDA_PLAIN,
+    CUDA_INT4,
+    CUDA_INT8,
+    CUDA_FP8,
+    CUDA_NF4,
+    CUDA_Q4_0,
+    CUDA_Q4_1,
+    CUDA_Q5_0,
+    CUDA_Q5_1,
+    CUDA_Q8_0,
+    CUDA_Q2_K,
+    CUDA_Q3_K,
+    CUDA_Q4_K,
+    CUDA_Q5_K,
+    CUDA_Q6_K,
+    CUDA_IQ4_NL,
+    CUDA_IQ4_XS,
+    CUDA_MXFP4,
+    NUM_CUDA_CODECS
+};
+
+/* A row of weights in device memory: row_bytes, a multiple of CUDA_ROW_ALIGN.
+ *
+ * Words: the codes, in chunks of 64 bytes for 128 columns of 4 bits or 64 of 8. A product's step
+ * takes 32 columns, of which four lanes take 8 each: a chunk is the first lane's codes of its steps
+ * (4 or 2), then the second's, and so on, so that a lane reads them with one load of 16 bytes. Of 8
+ * codes of 4 bits the even ones are the lower half of their word, the odd ones the upper half.
+ * From heads_at on each group has its scale and, as wide, its zero point (an integer) or minimum,
+ * if the format has them. Groups are of 2^group_shift columns; what lies past the last column is
+ * zero. */
+struct cuda_weight_layout {
+    enum cuda_codec codec;
+    enum dtype dtype;       /* of activations, which weights are rounded to for products */
+    enum dtype scale_dtype; /* which weights are rounded to before, unless it is float32 */
+    int64_t row_bytes, heads_at;
+    int32_t group_shift, head_bytes;
+    int32_t offset; /* enum quant_offset */
 };
 
 static inline int64_t cuda_weight_stride(int32_t cols)

@@ -26,18 +26,21 @@ struct cuda_fault {
     int32_t kind, row, index, limit; /* index[row] is not in [0, limit) */
 };
 
-/* Rows of weights: [rows, stride] of dtype, the columns from `cols` to stride zero; every row
- * begins at a multiple of 16 bytes and stride is a multiple of CUDA_WEIGHT_ALIGN. */
+/* Rows of weights, see cuda_sizes.h. They stand for [rows, stride] elements of which those from
+ * `cols` on are finite; stride is a multiple of CUDA_WEIGHT_ALIGN. Activations have as many, zero
+ * from `cols` on, of `dtype`. */
 struct cuda_matrix {
     const void *data;
     enum dtype dtype;
     int32_t rows, cols;
     int64_t stride;
+    struct cuda_weight_layout layout;
 };
 
-/* --- embedding.cu, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu -----------------
+/* --- embedding.cuh, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu -----------------
  */
 
+/* A row's elements are not rounded to weight->dtype, but to layout.scale_dtype. */
 void cuda_launch_embedding(const struct tensor *out, const int32_t *ids,
                            const struct cuda_matrix *weight, struct cuda_fault *fault,
                            cudaStream_t stream);
@@ -60,7 +63,7 @@ void cuda_launch_rotary_embedding(const struct tensor *x, int32_t head_dim,
                                   const struct tensor *cos_sin, const struct rope *rope,
                                   cudaStream_t stream);
 
-/* --- linear_input.cu, gemv.cu, linear_dense.cu, linear_f32.cu ----------------------------------
+/* --- linear_input.cu, linear_mma.cu, linear_f32.cu ----------------------------------
  */
 
 /* y = x W^T + bias. x is the scratch that cuda_launch_linear_input filled: [rows, weight.stride] of
@@ -77,13 +80,13 @@ struct cuda_product {
 /* Column i of dst is x's column order[i]; NULL: column i. */
 void cuda_launch_linear_input(void *dst, const struct tensor *x, const int32_t *order,
                               const struct cuda_matrix *weight, cudaStream_t stream);
-/* bfloat16 and float16, up to CUDA_GEMV_MAX_ROWS rows; and any number of rows. An element of out
- * has the same bits from both: sums run over pieces of CUDA_SUM_PIECE columns, each in the order
- * that mma_16816 takes them, and the pieces are added in rising order. */
+/* With tensor cores, any number of rows: up to CUDA_GEMV_MAX_ROWS by gemv.cuh, else by
+ * linear_dense.cuh. An element of out has the same bits from both: sums run over pieces of
+ * CUDA_SUM_PIECE columns, each in the order that mma_16816 takes them, and the pieces are added in
+ * rising order. Quantized weights are dequantized, then rounded to the dtype of the activations. */
 enum { CUDA_GEMV_MAX_ROWS = 16, CUDA_SUM_PIECE = 256 };
-void cuda_launch_gemv(const struct cuda_product *p, cudaStream_t stream);
-void cuda_launch_linear_dense(const struct cuda_product *p, cudaStream_t stream);
-/* float32, any number of rows. */
+void cuda_launch_linear_mma(const struct cuda_product *p, cudaStream_t stream);
+/* float32 */
 void cuda_launch_linear_f32(const struct cuda_product *p, cudaStream_t stream);
 
 /* --- reshape_and_cache.cu, attention_*.cu ------------------------------------------------------

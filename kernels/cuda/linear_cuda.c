@@ -5,72 +5,91 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include "base/alloc.h"
+#include "kernels/cuda/weight_rows.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* gemv and dense give the same bits, so that the number of rows may choose between them. */
-static void run_mma(const struct cuda_product *p, cudaStream_t stream)
-{
-    if (p->rows <= CUDA_GEMV_MAX_ROWS)
-        cuda_launch_gemv(p, stream);
-    else
-        cuda_launch_linear_dense(p, stream);
-}
+#define QUANT_KERNEL(name, codec)                                                                  \
+    {                                                                                              \
+        name "_mma", codec, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma           \
+    }
 
 /* The last row that fits is taken. */
 static const struct linear_kernel kernels[] = {
-    { "f32_simt", DTYPE_F32, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_f32 },
-    { "bf16_mma", DTYPE_BF16, 80, CUDA_BATCH_INVARIANT, run_mma },
-    { "f16_mma", DTYPE_F16, 80, CUDA_BATCH_INVARIANT, run_mma },
+    { "f32_simt", CUDA_PLAIN, DTYPE_F32, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_f32 },
+    { "bf16_mma", CUDA_PLAIN, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma },
+    { "f16_mma", CUDA_PLAIN, DTYPE_F16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma },
+    QUANT_KERNEL("int4", CUDA_INT4),
+    QUANT_KERNEL("int8", CUDA_INT8),
+    QUANT_KERNEL("fp8", CUDA_FP8),
+    QUANT_KERNEL("nf4", CUDA_NF4),
+    QUANT_KERNEL("q4_0", CUDA_Q4_0),
+    QUANT_KERNEL("q4_1", CUDA_Q4_1),
+    QUANT_KERNEL("q5_0", CUDA_Q5_0),
+    QUANT_KERNEL("q5_1", CUDA_Q5_1),
+    QUANT_KERNEL("q8_0", CUDA_Q8_0),
+    QUANT_KERNEL("q2_k", CUDA_Q2_K),
+    QUANT_KERNEL("q3_k", CUDA_Q3_K),
+    QUANT_KERNEL("q4_k", CUDA_Q4_K),
+    QUANT_KERNEL("q5_k", CUDA_Q5_K),
+    QUANT_KERNEL("q6_k", CUDA_Q6_K),
+    QUANT_KERNEL("iq4_nl", CUDA_IQ4_NL),
+    QUANT_KERNEL("iq4_xs", CUDA_IQ4_XS),
+    QUANT_KERNEL("mxfp4", CUDA_MXFP4),
 };
 
-static const struct linear_kernel *choose(const struct cuda_device *d, enum dtype weights)
+static const struct linear_kernel *choose(const struct cuda_device *d,
+                                          const struct cuda_weight_layout *layout)
 {
     const struct linear_kernel *chosen = NULL;
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
-        if (kernels[i].weights == weights && kernels[i].min_arch <= d->arch)
+        if (kernels[i].codec == layout->codec && kernels[i].min_arch <= d->arch &&
+            (layout->codec != CUDA_PLAIN || kernels[i].weights == layout->dtype))
             chosen = &kernels[i];
     return chosen;
 }
 
 /* --- plan and pack ---------------------------------------------------------------------------- */
 
-struct cuda_matrix cuda_matrix_of(const struct linear *l)
+static struct cuda_weight_layout layout_of(const struct linear *l)
 {
-    return (struct cuda_matrix){ .data = l->packed,
-                                 .dtype = l->kernel->weights,
-                                 .rows = l->out_features,
-                                 .cols = l->in_features,
-                                 .stride = cuda_weight_stride(l->in_features) };
+    struct cuda_weight_layout layout;
+    cuda_weight_layout(&layout, l->kernel->codec, l->format, l->in_features);
+    return layout;
 }
 
-static size_t packed_row_bytes(const struct linear *l)
+struct cuda_matrix cuda_matrix_of(const struct linear *l)
 {
-    return (size_t)cuda_weight_stride(l->in_features) * dtype_size(l->kernel->weights);
+    struct cuda_matrix m = { .data = l->packed,
+                             .rows = l->out_features,
+                             .cols = l->in_features,
+                             .stride = cuda_weight_stride(l->in_features),
+                             .layout = layout_of(l) };
+    m.dtype = m.layout.dtype;
+    return m;
 }
 
 bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *st)
 {
+    struct cuda_weight_layout layout;
     if (l->out_features < 1 || l->in_features < 1)
         return status_set(st, STATUS_INVALID, "a weight of %d x %d: both sizes must be positive",
                           l->out_features, l->in_features);
     if (!l->format)
         return status_set(st, STATUS_INVALID, "a weight of %d x %d without a format",
                           l->out_features, l->in_features);
-    /* A format without a kernel of its own is widened to the plain dtype nearest to it. */
-    const struct quant_format *plain = quant_format_of_dtype(l->format->dtype);
-    l->kernel = plain ? choose((const struct cuda_device *)d, plain->dtype) : NULL;
+    l->kernel =
+        cuda_weight_plan(&layout, l) ? choose((const struct cuda_device *)d, &layout) : NULL;
     if (!l->kernel)
         return status_set(st, STATUS_UNSUPPORTED, "the cuda backend cannot hold %s weights",
                           l->format->name);
-    l->format = plain;
-    if (packed_row_bytes(l) > CUDA_STAGING_BYTES)
+    if (layout.row_bytes > CUDA_STAGING_BYTES)
         return status_set(st, STATUS_UNSUPPORTED,
                           "a weight of %d x %d: the cuda backend takes rows of up to %d bytes",
                           l->out_features, l->in_features, CUDA_STAGING_BYTES);
-    l->packed_bytes = (size_t)l->out_features * packed_row_bytes(l);
+    l->packed_bytes = (size_t)l->out_features * (size_t)layout.row_bytes;
     return true;
 }
 
@@ -126,31 +145,36 @@ void cuda_staging_close(struct cuda_device *d)
     }
 }
 
-/* Rows of `format` as rows of l->format with the kernel's stride; `wide` is scratch. */
+/* Rows of `format` as the device holds l's. */
 static void convert_rows(unsigned char *dst, const struct linear *l, int32_t num_rows,
-                         const unsigned char *src, const struct quant_format *format, float *wide)
+                         const unsigned char *src, const struct quant_format *format)
 {
+    const struct cuda_weight_layout layout = layout_of(l);
     const size_t src_bytes = quant_row_bytes(format, l->in_features);
-    const size_t used = quant_row_bytes(l->format, l->in_features), stride = packed_row_bytes(l);
-    for (int32_t r = 0; r < num_rows; r++, src += src_bytes, dst += stride) {
-        if (format == l->format) {
-            memcpy(dst, src, used);
-        } else {
-            format->dequantize(format, wide, src, 0, l->in_features);
-            l->format->quantize(l->format, dst, wide, l->in_features);
-        }
-        memset(dst + used, 0, stride - used);
+    float *wide = NULL;
+    unsigned char *row = NULL;
+    if (format != l->format) {
+        wide = xmalloc((size_t)l->in_features * sizeof *wide);
+        row = xmalloc(quant_row_bytes(l->format, l->in_features));
     }
+    for (int32_t r = 0; r < num_rows; r++, src += src_bytes, dst += layout.row_bytes) {
+        if (row) {
+            format->dequantize(format, wide, src, 0, l->in_features);
+            l->format->quantize(l->format, row, wide, l->in_features);
+        }
+        cuda_pack_row(dst, &layout, l->format, row ? row : src, l->in_features);
+    }
+    free(wide);
+    free(row);
 }
 
 void cuda_linear_pack(const struct device *device, const struct linear *l, int32_t row_begin,
                       int32_t num_rows, const void *rows, const struct quant_format *format)
 {
     struct cuda_device *d = (struct cuda_device *)(uintptr_t)device;
-    const size_t row_bytes = packed_row_bytes(l);
+    const size_t row_bytes = l->packed_bytes / (size_t)l->out_features;
     const int32_t at_once = (int32_t)(CUDA_STAGING_BYTES / row_bytes);
     assert(row_begin >= 0 && num_rows >= 0 && num_rows <= l->out_features - row_begin);
-    float *wide = xmalloc((size_t)l->in_features * sizeof *wide);
     bool ok = cuda_use(d);
     for (int32_t done = 0; ok && done < num_rows; done += at_once) {
         const int32_t count = num_rows - done < at_once ? num_rows - done : at_once;
@@ -159,7 +183,7 @@ void cuda_linear_pack(const struct device *device, const struct linear *l, int32
         struct cuda_staging *s = take_staging(d);
         ok = s->data && s->copied;
         if (ok) {
-            convert_rows(s->data, l, count, src, format, wide);
+            convert_rows(s->data, l, count, src, format);
             cuda_check(d,
                        cudaMemcpyAsync((char *)l->packed + (size_t)(row_begin + done) * row_bytes,
                                        s->data, (size_t)count * row_bytes, cudaMemcpyHostToDevice,
@@ -169,7 +193,6 @@ void cuda_linear_pack(const struct device *device, const struct linear *l, int32
         }
         give_staging(d, s);
     }
-    free(wide);
 }
 
 /* --- the product ------------------------------------------------------------------------------ */
@@ -185,7 +208,8 @@ static void run_link(struct cuda_device *d, float *out, int64_t out_stride, cons
                               .out_stride = out_stride,
                               .rows = x->rows };
     assert(x->cols == l->in_features);
-    assert((size_t)x->rows * packed_row_bytes(l) <= d->linear_input_bytes);
+    assert((size_t)x->rows * (size_t)p.weight.stride * dtype_size(p.weight.dtype) <=
+           d->linear_input_bytes);
     cuda_launch_linear_input(d->linear_input, x, l->input_order, &p.weight, d->stream);
     l->kernel->run(&p, d->stream);
 }

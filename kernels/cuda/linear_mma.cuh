@@ -1,4 +1,4 @@
-/* linear_mma.cuh - the order of sums that all products of 16-bit weights share.
+/* linear_mma.cuh - the order of sums that all products on tensor cores share.
  *
  * Weights are the left matrix of an mma (16 output features), activations the right one (8 rows).
  * 32 columns make two steps. A lane takes 8 neighbouring columns of them, with one load of 16
@@ -8,14 +8,9 @@
 #ifndef INFERD_KERNELS_CUDA_LINEAR_MMA_CUH
 #define INFERD_KERNELS_CUDA_LINEAR_MMA_CUH
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/quant_rows.cuh"
 
-enum {
-    MMA_FEATURES = 16,
-    MMA_ROWS = 8,
-    STEP_COLS = 32,
-    STEPS_PER_PIECE = CUDA_SUM_PIECE / STEP_COLS
-};
+enum { MMA_FEATURES = 16, MMA_ROWS = 8, STEPS_PER_PIECE = CUDA_SUM_PIECE / STEP_COLS };
 
 /* sum += the products of one step; `low` and `high` are 8 columns of features lane / 4 and
  * lane / 4 + 8, `x` of row lane / 4, from column lane % 4 * 8 of the step on. */

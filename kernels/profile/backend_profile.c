@@ -3,7 +3,7 @@
 #include "kernels/profile/gpu_profile.h"
 
 #include "base/alloc.h"
-#include "kernels/cuda/cuda_sizes.h"
+#include "kernels/cuda/cuda_weight_layout.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,16 +57,14 @@ static size_t profile_workspace_bytes(const struct device *d, const struct works
     return p.linear + p.attention + p.sampling;
 }
 
-/* As the CUDA backend holds weights: formats without kernels of their own in their plain dtype. */
+/* As the CUDA backend holds weights. */
 static bool profile_linear_plan(const struct device *d, struct linear *l, struct status *st)
 {
-    const struct quant_format *plain = quant_format_of_dtype(l->format->dtype);
-    if (!plain)
+    struct cuda_weight_layout layout;
+    if (!cuda_weight_plan(&layout, l))
         return status_set(st, STATUS_UNSUPPORTED, "%s cannot hold %s weights", d->description,
                           l->format->name);
-    l->format = plain;
-    l->packed_bytes = (size_t)l->out_features * (size_t)cuda_weight_stride(l->in_features) *
-                      dtype_size(plain->dtype);
+    l->packed_bytes = (size_t)l->out_features * (size_t)layout.row_bytes;
     return true;
 }
 

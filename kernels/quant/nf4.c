@@ -1,30 +1,11 @@
-/* nf4.c - bitsandbytes' NormalFloat with 4 bits: 16 values between -1 and 1, of which a block's
- * greatest magnitude is a multiple. The values are those of Dettmers et al., 2023
- * (arXiv:2305.14314, appendix E). */
+/* nf4.c - bitsandbytes' NormalFloat with 4 bits. */
 #include "kernels/quant/nf4.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-const float nf4_values[16] = {
-    -1.0f,
-    -0.6961928009986877f,
-    -0.5250730514526367f,
-    -0.39491748809814453f,
-    -0.28444138169288635f,
-    -0.18477343022823334f,
-    -0.09105003625154495f,
-    0.0f,
-    0.07958029955625534f,
-    0.16093020141124725f,
-    0.24611230194568634f,
-    0.33791524171829224f,
-    0.44070982933044434f,
-    0.5626170039176941f,
-    0.7229568362236023f,
-    1.0f,
-};
+const float nf4_values[16] = NF4_VALUES;
 
 static void dequantize(const struct quant_format *f, float *dst, const void *row, int64_t begin,
                        int64_t count)

@@ -17,6 +17,8 @@ from conftest import BIN, ROOT, Server
 PLUGIN = pathlib.Path(os.environ.get("INFERD_TEST_PLUGIN",
                                      pathlib.Path(BIN).parent / "inferd_cuda_emu.so"))
 
+QUANTIZED_BOUND = 0.02
+
 
 @pytest.fixture(scope="module")
 def cuda_bin(tmp_path_factory):
@@ -92,12 +94,10 @@ def test_bfloat16_is_near_the_reference(cuda_bin, shared_models, start_server):
     server = start_server(shared_models / "stories260K-bf16", "--device", "cuda", "--enforce-eager",
                           binary=cuda_bin)
     prompts = json.loads((shared_models / "goldens-bf16.json").read_text())["prompts"]
-    bodies = [{"prompt": p["ids"], "temperature": 0, "max_tokens": 1, "logprobs": 5,
-               "return_tokens_as_token_ids": True} for p in prompts]
-    for p, choice in zip(prompts, complete_all(server, bodies)):
+    for p, best in zip(prompts, best_logprobs(server, prompts)):
         most = max(p["logits"])
         log_sum = most + math.log(sum(math.exp(x - most) for x in p["logits"]))
-        for token, logprob in choice["logprobs"]["top_logprobs"][0].items():
+        for token, logprob in best.items():
             want = p["logits"][int(token.split(":")[1])] - log_sum
             assert abs(logprob - want) < 0.2, p["name"]
 
@@ -122,6 +122,56 @@ def test_bits_do_not_depend_on_the_batch(cuda_bin, shared_models, start_server):
                 assert choice["logprobs"] == expected["logprobs"], mode
                 assert choice["text"] == expected["text"], mode
         assert crowd.metric("vllm:prefix_cache_hits_total") > 0
+
+
+def best_logprobs(server, prompts):
+    """Of the five best first tokens of each prompt."""
+    bodies = [{"prompt": p["ids"], "temperature": 0, "max_tokens": 1, "logprobs": 5,
+               "return_tokens_as_token_ids": True} for p in prompts]
+    return [c["logprobs"]["top_logprobs"][0] for c in complete_all(server, bodies)]
+
+
+def distance(want, got):
+    """The greatest between log-probabilities of tokens that both have."""
+    gaps = [abs(w[t] - g[t]) for w, g in zip(want, got) for t in w if t in g]
+    assert len(gaps) >= 4 * len(want)
+    return max(gaps)
+
+
+@pytest.mark.parametrize("quantization", ["int4", "int8", "fp8"])
+def test_quantized_weights_are_near_the_cpus(cuda_bin, shared_models, start_server, quantization):
+    """The same packed weights; activations and dequantized weights are rounded to 16 bits."""
+    model = shared_models / "stories260K"
+    prompts = json.loads((shared_models / "goldens.json").read_text())["prompts"]
+    options = ["--quantization", quantization]
+    cpu = start_server(model, "--device", "cpu", *options)
+    cuda = start_server(model, "--device", "cuda", *options, binary=cuda_bin)
+    plain = start_server(model, "--device", "cpu")
+    want, got = best_logprobs(cpu, prompts), best_logprobs(cuda, prompts)
+    assert distance(want, got) < QUANTIZED_BOUND
+    # Which is less than what quantizing them changed.
+    assert distance(best_logprobs(plain, prompts), got) > QUANTIZED_BOUND
+
+
+@pytest.mark.parametrize("name", ["awq_g32", "gptq_8bit_g32_act_order", "fp8_block",
+                                  "bnb_nf4_double"])
+def test_quantized_checkpoints(cuda_bin, start_server, tmp_path, name):
+    """Near the CPU's answers; what a plan for a GPU that is not here says is what is taken."""
+    model = tmp_path / name
+    shutil.copytree(ROOT / "tests" / "golden" / "quant" / name, model)
+    words = {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "a": 1, "b": 2}}
+    (model / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": words}))
+    prompts = [{"ids": [(7 * i + n) % 60 + 3 for i in range(n)]} for n in (1, 5, 20)]
+    common = ["--max-num-seqs", "4", "--kv-cache-memory-bytes", "4M"]
+    cpu = start_server(model, "--device", "cpu", *common)
+    cuda = start_server(model, "--device", "cuda", *common, binary=cuda_bin)
+    want, got = best_logprobs(cpu, prompts), best_logprobs(cuda, prompts)
+    # Weights, activations and the KV cache are bfloat16: 2^-9 of a number each.
+    largest = max(abs(x) for best in want for x in best.values())
+    assert distance(want, got) < 0.005 * largest
+    taken = re.search(r"memory taken: (\d+) bytes, planned: (\d+)", cuda.read_log())
+    plan = json.loads(run(cuda_bin, "plan", model, "--device", "H100", "--json", *common).stdout)
+    assert int(taken[1]) == int(taken[2]) == plan["total_bytes"]
 
 
 def test_plan_matches(cuda_bin, tiny_model):

@@ -1,0 +1,110 @@
+/* gemv.cuh - products with few rows: weights stream once, at the speed of memory.
+ *
+ * A block computes 16 features for all rows. Its warps take pieces of CUDA_SUM_PIECE columns in
+ * turn; the pieces' sums meet in shared memory and are added in rising order. */
+#ifndef INFERD_KERNELS_CUDA_GEMV_CUH
+#define INFERD_KERNELS_CUDA_GEMV_CUH
+
+#include "kernels/cuda/linear_mma.cuh"
+
+enum { GEMV_WARPS = 8, GEMV_PIECES_AT_ONCE = 32 };
+
+/* The rows that a lane reads: weights of two features, activations of TILES rows. */
+template <typename T, int TILES> struct gemv_rows {
+    const unsigned char *low, *high;
+    const T *x[TILES];
+};
+
+/* READS reads of weights from step `begin` on, all of which may be under way at once; of a single
+ * one, steps from `end` on are left out. */
+template <typename C, int TILES, int READS>
+__device__ __forceinline__ void sum_steps(float sum[TILES][4], const struct cuda_matrix &m,
+                                          const struct gemv_rows<typename C::T, TILES> &rows,
+                                          int32_t begin, int32_t end)
+{
+    const int quad = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < READS; n++) {
+        typename C::raw low[C::STEPS], high[C::STEPS];
+        C::read(low, m, rows.low, begin + n * C::STEPS, quad);
+        C::read(high, m, rows.high, begin + n * C::STEPS, quad);
+#pragma unroll
+        for (int i = 0; i < C::STEPS; i++) {
+            const int32_t step = begin + n * C::STEPS + i;
+            if (READS == 1 && step >= end) /* whole pieces have all their steps */
+                break;
+            const uint4 l = operand<C>(m, low[i]), h = operand<C>(m, high[i]);
+#pragma unroll
+            for (int t = 0; t < TILES; t++)
+                mma_step<typename C::T>(sum[t], l, h,
+                                        *(const uint4 *)(rows.x[t] + (int64_t)step * STEP_COLS));
+        }
+    }
+}
+
+/* Rows and features past the end repeat the last one, and are not stored. */
+template <typename T, int TILES>
+__device__ __forceinline__ struct gemv_rows<T, TILES> gemv_find_rows(const struct cuda_product &p,
+                                                                     int32_t first) {
+    const int32_t group = threadIdx.x % WARP / 4, last = p.weight.rows - 1;
+    struct gemv_rows<T, TILES> rows;
+    rows.low = weight_row(p.weight, first + group < last ? first + group : last);
+    rows.high = weight_row(p.weight, first + group + 8 < last ? first + group + 8 : last);
+    for (int t = 0; t < TILES; t++) {
+        const int32_t row = t * MMA_ROWS + group;
+        rows.x[t] = (const T *)p.x + (row < p.rows ? row : p.rows - 1) * p.weight.stride +
+                    threadIdx.x % 4 * LANE_COLS;
+    }
+    return rows;
+}
+
+/* TILES of 8 rows. */
+template <typename C, int TILES>
+__global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_product p)
+{
+    enum { SUMS = MMA_FEATURES * TILES * MMA_ROWS };
+    __shared__ float sums[GEMV_PIECES_AT_ONCE][SUMS]; /* [piece][row][feature] */
+    const int32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int32_t group = lane / 4, first = blockIdx.x * MMA_FEATURES;
+    const int32_t steps = (int32_t)(p.weight.stride / STEP_COLS);
+    const int32_t pieces = (steps + STEPS_PER_PIECE - 1) / STEPS_PER_PIECE;
+    const struct gemv_rows<typename C::T, TILES> rows =
+        gemv_find_rows<typename C::T, TILES>(p, first);
+    float total = 0;
+    for (int32_t begin = 0; begin < pieces; begin += GEMV_PIECES_AT_ONCE) {
+        const int32_t end =
+            begin + GEMV_PIECES_AT_ONCE < pieces ? begin + GEMV_PIECES_AT_ONCE : pieces;
+        for (int32_t piece = begin + warp; piece < end; piece += GEMV_WARPS) {
+            float sum[TILES][4] = {};
+            const int32_t step = piece * STEPS_PER_PIECE;
+            if (steps - step >= STEPS_PER_PIECE)
+                sum_steps<C, TILES, STEPS_PER_PIECE / C::STEPS>(sum, p.weight, rows, step, steps);
+            else
+                for (int32_t s = step; s < steps; s += C::STEPS)
+                    sum_steps<C, TILES, 1>(sum, p.weight, rows, s, steps);
+#pragma unroll
+            for (int t = 0; t < TILES; t++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    sums[piece - begin][(t * MMA_ROWS + lane % 4 * 2 + i % 2) * MMA_FEATURES +
+                                        group + i / 2 * 8] = sum[t][i];
+        }
+        __syncthreads();
+        if (threadIdx.x < SUMS)
+            for (int32_t piece = begin; piece < end; piece++)
+                total += sums[piece - begin][threadIdx.x];
+        __syncthreads();
+    }
+    const int32_t row = threadIdx.x / MMA_FEATURES, feature = first + threadIdx.x % MMA_FEATURES;
+    if (threadIdx.x < SUMS && row < p.rows && feature < p.weight.rows)
+        p.out[row * p.out_stride + feature] = p.bias ? total + p.bias[feature] : total;
+}
+
+template <typename C> static void launch_gemv(const struct cuda_product *p, cudaStream_t stream)
+{
+    auto *kernel = p->rows <= MMA_ROWS ? gemv_kernel<C, 1> : gemv_kernel<C, 2>;
+    CUDA_LAUNCH(kernel, dim3(blocks_for(p->weight.rows, MMA_FEATURES)), dim3(GEMV_WARPS * WARP), 0,
+                stream, *p);
+}
+
+#endif
