@@ -12,7 +12,7 @@
 #ifndef INFERD_KERNELS_CUDA_ATTENTION_CUH
 #define INFERD_KERNELS_CUDA_ATTENTION_CUH
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/kv_cache.cuh"
 
 enum {
     TILE = CUDA_ATTENTION_TILE,
@@ -37,25 +37,34 @@ template <typename T, int DIM> struct kv_tile {
 };
 
 /* Positions [begin, begin + TILE) of a kv head; those outside of [from, to) and columns past
- * head_dim become zero, and what lies in their place is not read. */
-template <typename T, int DIM, int THREADS>
-__device__ __forceinline__ void load_tile(struct kv_tile<T, DIM> *tile, const struct cuda_kv &kv,
-                                          const int32_t *block_table, int32_t kv_head,
-                                          int32_t begin, int32_t from, int32_t to)
+ * head_dim become zero, and what lies in their place is not read. Elements of 16 bits go past the
+ * registers, those of 8 are widened there. */
+template <typename E, int DIM, int THREADS>
+__device__ __forceinline__ void load_tile(struct kv_tile<typename kv_element<E>::T, DIM> *tile,
+                                          const struct cuda_kv &kv, const int32_t *block_table,
+                                          int32_t kv_head, int32_t begin, int32_t from, int32_t to)
 {
     enum { PIECE = 8, PIECES = DIM / PIECE };
     for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
         const int32_t row = i / PIECES, col = i % PIECES * PIECE, position = begin + row;
         const bool valid = position >= from && position < to && col < kv.head_dim;
-        int64_t at = 0;
-        if (valid) {
-            const int64_t block = block_table[position / kv.block_size];
-            at = ((block * kv.num_kv_heads + kv_head) * kv.block_size + position % kv.block_size) *
-                     kv.head_dim +
-                 col;
+        const int64_t block = valid ? block_table[position / kv.block_size] : 0;
+        const int32_t offset = valid ? position % kv.block_size : 0;
+        if constexpr (kv_element<E>::BYTES != 0) {
+            uint4 k = {}, v = {};
+            if (valid) {
+                k = kv_eight(kv, kv_vector_at<E>(kv, kv.k, block, kv_head, offset), col);
+                v = kv_eight(kv, kv_vector_at<E>(kv, kv.v, block, kv_head, offset), col);
+            }
+            *(uint4 *)&tile->k[row][col] = k;
+            *(uint4 *)&tile->v[row][col] = v;
+        } else {
+            const int32_t at = valid ? col : 0;
+            cp_async_16(&tile->k[row][col], kv_data_at<E>(kv, kv.k, block, kv_head, offset) + at,
+                        valid);
+            cp_async_16(&tile->v[row][col], kv_data_at<E>(kv, kv.v, block, kv_head, offset) + at,
+                        valid);
         }
-        cp_async_16(&tile->k[row][col], (const T *)kv.k + at, valid);
-        cp_async_16(&tile->v[row][col], (const T *)kv.v + at, valid);
     }
 }
 

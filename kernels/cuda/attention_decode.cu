@@ -86,10 +86,11 @@ __device__ __forceinline__ void attend_tile(struct softmax_state<DIM / 8 / ATTEN
     }
 }
 
-template <typename T, int DIM>
+template <typename E, int DIM>
 __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_attention a)
 {
     DYNAMIC_SHARED(memory);
+    typedef typename kv_element<E>::T T;
     struct decode_shared<T, DIM> *shared = (struct decode_shared<T, DIM> *)memory;
     enum { NUM = DIM / 8 / ATTENTION_WARPS };
     const int32_t kv_head = blockIdx.y, seq = a.seq_begin + blockIdx.z;
@@ -107,12 +108,12 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
     struct softmax_state<NUM> span;
     load_q<T, DIM>(q, a, r);
     clear(&span);
-    load_tile<T, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % 2], a.kv, table, kv_head, begin,
+    load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % 2], a.kv, table, kv_head, begin,
                                       from, to);
     cp_async_commit();
     for (int32_t at = begin; at < to; at += TILE) {
         if (at + TILE < to)
-            load_tile<T, DIM, DECODE_THREADS>(&shared->tiles[(at / TILE + 1) % 2], a.kv, table,
+            load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[(at / TILE + 1) % 2], a.kv, table,
                                               kv_head, at + TILE, from, to);
         cp_async_commit();
         cp_async_wait<1>();
@@ -168,11 +169,11 @@ __global__ void merge_kernel(struct cuda_attention a)
     }
 }
 
-template <typename T, int DIM>
+template <typename E, int DIM>
 static void launch(const struct cuda_attention *a, cudaStream_t stream)
 {
-    auto *kernel = decode_kernel<T, DIM>;
-    const int32_t bytes = sizeof(struct decode_shared<T, DIM>);
+    auto *kernel = decode_kernel<E, DIM>;
+    const int32_t bytes = sizeof(struct decode_shared<typename kv_element<E>::T, DIM>);
     const int32_t num_seqs = a->seq_end - a->seq_begin;
     const dim3 grid(num_spans(*a), a->params.num_kv_heads, num_seqs);
     if (num_seqs <= 0 || a->m.max_seq_len <= 0 ||
@@ -183,20 +184,22 @@ static void launch(const struct cuda_attention *a, cudaStream_t stream)
     CUDA_LAUNCH(merge_kernel, dim3(a->params.num_heads, num_seqs), dim3(4 * WARP), 0, stream, *a);
 }
 
-template <typename T> static void launch_any(const struct cuda_attention *a, cudaStream_t stream)
+template <typename E> static void launch_any(const struct cuda_attention *a, cudaStream_t stream)
 {
     if (a->params.head_dim <= 64)
-        launch<T, 64>(a, stream);
+        launch<E, 64>(a, stream);
     else if (a->params.head_dim <= 128)
-        launch<T, 128>(a, stream);
+        launch<E, 128>(a, stream);
     else
-        launch<T, 256>(a, stream);
+        launch<E, 256>(a, stream);
 }
 
 extern "C" void cuda_launch_attention_decode(const struct cuda_attention *a, cudaStream_t stream)
 {
     if (a->kv.dtype == DTYPE_BF16)
         launch_any<bf16>(a, stream);
-    else
+    else if (a->kv.dtype == DTYPE_F16)
         launch_any<f16>(a, stream);
+    else
+        launch_any<kv_byte>(a, stream);
 }

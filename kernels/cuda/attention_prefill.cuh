@@ -76,10 +76,11 @@ __device__ __forceinline__ void store_rows(const struct softmax_state<DIM / 8> *
 /* blockIdx.x counts the tiles of rows of all sequences: those of sequence s begin at
  * query_start_loc[s] * group / PREFILL_ROWS + s, which leaves room for all of each, and a few
  * numbers that belong to none. */
-template <typename T, int DIM>
+template <typename E, int DIM>
 __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct cuda_attention a)
 {
     DYNAMIC_SHARED(shared);
+    typedef typename kv_element<E>::T T;
     struct kv_tile<T, DIM> *tiles = (struct kv_tile<T, DIM> *)shared;
     const int32_t kv_head = blockIdx.y, group = a.params.num_heads / a.params.num_kv_heads;
     const int32_t *starts = a.m.query_start_loc;
@@ -113,12 +114,12 @@ __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct cuda_at
     clear(&total);
     clear(&span);
     const int32_t begin = from / TILE * TILE;
-    load_tile<T, DIM, PREFILL_THREADS>(&tiles[begin / TILE % 2], a.kv, table, kv_head, begin, from,
+    load_tile<E, DIM, PREFILL_THREADS>(&tiles[begin / TILE % 2], a.kv, table, kv_head, begin, from,
                                        to);
     cp_async_commit();
     for (int32_t at = begin; at < to; at += TILE) {
         if (at + TILE < to)
-            load_tile<T, DIM, PREFILL_THREADS>(&tiles[(at / TILE + 1) % 2], a.kv, table, kv_head,
+            load_tile<E, DIM, PREFILL_THREADS>(&tiles[(at / TILE + 1) % 2], a.kv, table, kv_head,
                                                at + TILE, from, to);
         cp_async_commit();
         cp_async_wait<1>();
@@ -133,11 +134,11 @@ __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct cuda_at
     store_rows<DIM>(&total, a, r);
 }
 
-template <typename T, int DIM>
+template <typename E, int DIM>
 static void launch_prefill(const struct cuda_attention *a, cudaStream_t stream)
 {
-    auto *kernel = prefill_kernel<T, DIM>;
-    const int32_t bytes = 2 * sizeof(struct kv_tile<T, DIM>);
+    auto *kernel = prefill_kernel<E, DIM>;
+    const int32_t bytes = 2 * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>);
     const int64_t rows = (int64_t)a->m.num_tokens * (a->params.num_heads / a->params.num_kv_heads);
     const dim3 grid((uint32_t)(rows / PREFILL_ROWS + a->m.num_seqs), a->params.num_kv_heads);
     if (a->m.num_seqs > 0 &&
@@ -156,8 +157,10 @@ void cuda_prefill_256(const struct cuda_attention *a, cudaStream_t stream);
     {                                                                                              \
         if (a->kv.dtype == DTYPE_BF16)                                                             \
             launch_prefill<bf16, dim>(a, stream);                                                  \
-        else                                                                                       \
+        else if (a->kv.dtype == DTYPE_F16)                                                         \
             launch_prefill<f16, dim>(a, stream);                                                   \
+        else                                                                                       \
+            launch_prefill<kv_byte, dim>(a, stream);                                               \
     }
 
 #endif

@@ -6,7 +6,7 @@
 
 enum { SIMT_WARPS = 4, MAX_COLS = 512 / WARP };
 
-template <typename T>
+template <typename E>
 __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_attention a)
 {
     __shared__ float weights[SIMT_WARPS][WARP];
@@ -26,13 +26,11 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
     for (int32_t at = begin; at < end; at += WARP) {
         const int32_t count = end - at < WARP ? end - at : (int32_t)WARP;
         const int32_t position = at + (lane < count ? lane : 0);
-        const int64_t row =
-            ((int64_t)table[position / kv.block_size] * kv.num_kv_heads + kv_head) * kv.block_size +
-            position % kv.block_size;
-        const T *k = (const T *)kv.k + row * dim;
+        const struct kv_vector<E> k = kv_vector_at<E>(kv, kv.k, table[position / kv.block_size],
+                                                      kv_head, position % kv.block_size);
         float score = 0;
         for (int32_t i = 0; i < dim; i++)
-            score += q[i] * to_float(k[i]);
+            score += q[i] * kv_value(kv, k, i);
         score *= a.params.scale;
         if (a.params.logit_softcap > 0)
             score = a.params.logit_softcap * tanhf(score / a.params.logit_softcap);
@@ -49,14 +47,12 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
             out[c] *= kept;
         for (int32_t i = 0; i < count; i++) {
             const int32_t p = at + i;
-            const int64_t v_row =
-                ((int64_t)table[p / kv.block_size] * kv.num_kv_heads + kv_head) * kv.block_size +
-                p % kv.block_size;
-            const T *v = (const T *)kv.v + v_row * dim;
+            const struct kv_vector<E> v =
+                kv_vector_at<E>(kv, kv.v, table[p / kv.block_size], kv_head, p % kv.block_size);
 #pragma unroll
             for (int c = 0; c < MAX_COLS; c++)
                 if (c * WARP + lane < dim)
-                    out[c] += weights[warp][i] * to_float(v[c * WARP + lane]);
+                    out[c] += weights[warp][i] * kv_value(kv, v, c * WARP + lane);
         }
         __syncwarp(); /* the weights have been read */
     }
@@ -72,7 +68,8 @@ extern "C" void cuda_launch_attention_simt(const struct cuda_attention *a, cudaS
 {
     auto *kernel = a->kv.dtype == DTYPE_F32    ? simt_kernel<float>
                    : a->kv.dtype == DTYPE_BF16 ? simt_kernel<bf16>
-                                               : simt_kernel<f16>;
+                   : a->kv.dtype == DTYPE_F16  ? simt_kernel<f16>
+                                               : simt_kernel<kv_byte>;
     const dim3 grid(a->m.num_tokens, blocks_for(a->params.num_heads, SIMT_WARPS));
     if (a->m.num_tokens > 0 && a->m.num_seqs > 0)
         CUDA_LAUNCH(kernel, grid, dim3(SIMT_WARPS * WARP), 0, stream, *a);

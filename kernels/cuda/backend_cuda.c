@@ -74,17 +74,17 @@ static struct cuda_kv cuda_kv_of(const struct kv_layer *kv)
 {
     return (struct cuda_kv){ kv->k,          kv->v,          kv->dtype,
                              kv->num_blocks, kv->block_size, kv->num_kv_heads,
-                             kv->head_dim };
+                             kv->head_dim,   kv->k_scale,    kv->v_scale };
 }
 
 #define DTYPE_BIT(dtype) (1u << (dtype))
+#define BITS_16          (DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16))
+#define BITS_8           (DTYPE_BIT(DTYPE_F8_E4M3) | DTYPE_BIT(DTYPE_I8))
 
 /* The last row that fits is taken. */
 static const struct attention_kernel attention_kernels[] = {
-    { "simt", DTYPE_BIT(DTYPE_F32) | DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16), 80, 512, 1,
-      CUDA_BATCH_INVARIANT, run_simt },
-    { "mma", DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16), 80, 256, 8, CUDA_BATCH_INVARIANT,
-      run_mma },
+    { "simt", DTYPE_BIT(DTYPE_F32) | BITS_16 | BITS_8, 80, 512, 1, CUDA_BATCH_INVARIANT, run_simt },
+    { "mma", BITS_16 | BITS_8, 80, 256, 8, CUDA_BATCH_INVARIANT, run_mma },
 };
 
 static void cuda_attention(struct device *device, struct tensor *out, const struct tensor *q,
@@ -258,7 +258,7 @@ static void cuda_logprobs(struct device *device, const struct logprobs_request *
 extern const struct backend backend_cuda;
 const struct backend backend_cuda = {
     .name = "cuda",
-    .caps = BACKEND_CAN_CAPTURE,
+    .caps = BACKEND_CAN_CAPTURE | BACKEND_KV_8BIT,
     .open = cuda_open,
     .close = cuda_close,
     .bind_thread = cuda_bind_thread,

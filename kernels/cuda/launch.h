@@ -92,11 +92,13 @@ void cuda_launch_linear_f32(const struct cuda_product *p, cudaStream_t stream);
 /* --- reshape_and_cache.cu, attention_*.cu ------------------------------------------------------
  */
 
-/* A layer's paged cache. Within a block K, and V, are [num_kv_heads, block_size, head_dim]. */
+/* A layer's paged cache. Within a block K, and V, are [num_kv_heads, block_size, head_dim]; int8
+ * has scales behind each head, see kv_cache.cuh. */
 struct cuda_kv {
     void *k, *v;
     enum dtype dtype;
     int32_t num_blocks, block_size, num_kv_heads, head_dim;
+    float k_scale, v_scale; /* of kernels/weight.h */
 };
 
 void cuda_launch_reshape_and_cache(const struct cuda_kv *kv, const struct tensor *k,
@@ -111,7 +113,7 @@ struct cuda_attention {
     int32_t seq_begin, seq_end; /* decode: the sequences of this launch */
     float *partials;            /* decode: see attention_decode.cu */
 };
-/* KV in bfloat16 or float16, head_dim a multiple of 8 up to 256. */
+/* KV in 16 or 8 bits, head_dim a multiple of 8 up to 256. */
 void cuda_launch_attention_prefill(const struct cuda_attention *a, cudaStream_t stream);
 void cuda_launch_attention_decode(const struct cuda_attention *a, cudaStream_t stream);
 /* Any dtype, head_dim up to 512; for all sequences. */

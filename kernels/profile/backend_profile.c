@@ -76,7 +76,7 @@ static const char *profile_linear_layout(const struct linear *l)
 
 static const struct backend backend_profile = {
     .name = "profile",
-    .caps = BACKEND_PLAN_ONLY | BACKEND_CAN_CAPTURE,
+    .caps = BACKEND_PLAN_ONLY | BACKEND_KV_8BIT | BACKEND_CAN_CAPTURE,
     .close = profile_close,
     .memory_info = profile_memory_info,
     .alloc = profile_alloc,

@@ -38,8 +38,13 @@ struct layer {
     struct attention_params params;
     enum dtype dtype;
     int32_t block_size;
+    float k_scale, v_scale; /* fp8_e4m3 */
     float sinks[32];
 };
+
+static const enum dtype cache_dtypes[] = { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F8_E4M3,
+                                           DTYPE_I8 };
+enum { NUM_CACHE_DTYPES = sizeof cache_dtypes / sizeof cache_dtypes[0] };
 
 struct sequence {
     int32_t len;
@@ -66,7 +71,10 @@ static const char *describe(const struct layer *l)
 
 static void random_layer(struct layer *l, enum dtype dtype, int32_t head_dim)
 {
-    *l = (struct layer){ .dtype = dtype, .block_size = RANDOM_OF(16, 16, 32, 48, 64, 8, 5, 1) };
+    *l = (struct layer){ .dtype = dtype,
+                         .block_size = RANDOM_OF(16, 16, 32, 48, 64, 8, 5, 1),
+                         .k_scale = random_int(0, 1) ? 0 : random_uniform(0.1f, 2),
+                         .v_scale = random_int(0, 1) ? 0 : random_uniform(0.01f, 2) };
     struct attention_params *p = &l->params;
     p->num_kv_heads = random_int(1, 2);
     p->num_heads = p->num_kv_heads * RANDOM_OF(1, 2, 3, 4, 5, 8, 9);
@@ -87,7 +95,8 @@ static struct sequence random_sequence(const struct layer *l, int32_t len)
     const int32_t kv_cols = l->params.num_kv_heads * l->params.head_dim;
     struct sequence s = { len, random_tensor(len, q_cols, 2), random_tensor(len, kv_cols, 1),
                           random_tensor(len, kv_cols, 1) };
-    round_floats(s.q.data, (size_t)len * (size_t)s.q.stride, l->dtype);
+    round_floats(s.q.data, (size_t)len * (size_t)s.q.stride,
+                 dtype_size(l->dtype) == 1 ? DTYPE_F16 : l->dtype);
     return s;
 }
 
@@ -129,7 +138,9 @@ static void lay_out(struct run *r, const struct layer *l, const struct part *par
                                .num_blocks = used + random_int(0, 5),
                                .block_size = l->block_size,
                                .num_kv_heads = l->params.num_kv_heads,
-                               .head_dim = l->params.head_dim };
+                               .head_dim = l->params.head_dim,
+                               .k_scale = l->k_scale,
+                               .v_scale = l->v_scale };
     int32_t *order = malloc((size_t)r->kv.num_blocks * sizeof *order + 1);
     for (int32_t i = 0; i < r->kv.num_blocks; i++) {
         const int32_t other = random_int(0, i);
@@ -151,8 +162,8 @@ static void lay_out(struct run *r, const struct layer *l, const struct part *par
 /* The cache is full of NaN where no token was written. */
 static size_t cache_bytes(const struct kv_layer *kv)
 {
-    return (size_t)kv->num_blocks * (size_t)kv->block_size * (size_t)kv->num_kv_heads *
-           (size_t)kv->head_dim * dtype_size(kv->dtype);
+    return (size_t)kv->num_blocks * (size_t)kv->num_kv_heads *
+           kv_layer_head_bytes(kv->dtype, kv->block_size, kv->head_dim);
 }
 
 static struct attn_metadata metadata_of(const struct run *r, const int32_t *starts,
@@ -281,10 +292,11 @@ static struct part new_part(const struct sequence *s, int32_t begin, int32_t end
 
 /* --- tests ------------------------------------------------------------------------------------ */
 
-/* Weights are rounded to the cache's dtype where tensor cores use them. */
+/* Weights are rounded to the cache's dtype where tensor cores use them, and with a cache of 8 bits
+ * to float16, as are then its elements once they have been scaled. */
 static double tolerance(enum dtype dtype)
 {
-    return dtype == DTYPE_F32 ? 2e-5 : dtype == DTYPE_F16 ? 3e-3 : 2e-2;
+    return dtype == DTYPE_F32 ? 2e-5 : dtype == DTYPE_BF16 ? 2e-2 : 3e-3;
 }
 
 static void check_one(enum dtype dtype, int32_t head_dim, int32_t len, int32_t queries)
@@ -307,13 +319,14 @@ static void follows_the_cpu(void **state)
 {
     (void)state;
     static const int32_t dims[] = { 64, 128, 256, 8, 80, 96, 33, 40 };
-    for (int dtype = DTYPE_F32; dtype <= DTYPE_F16; dtype++) {
+    for (int n = 0; n < NUM_CACHE_DTYPES; n++) {
+        const enum dtype dtype = cache_dtypes[n];
         for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++) {
             const int32_t len = RANDOM_OF(1, 15, 16, 17, 63, 64, 65, 130);
-            check_one((enum dtype)dtype, dims[i], len, len);
-            check_one((enum dtype)dtype, dims[i], RANDOM_OF(1, 64, 200, 511, 512, 513, 700), 1);
+            check_one(dtype, dims[i], len, len);
+            check_one(dtype, dims[i], RANDOM_OF(1, 64, 200, 511, 512, 513, 700), 1);
         }
-        check_one((enum dtype)dtype, 64, RANDOM_OF(520, 600, 1100), random_int(2, 40));
+        check_one(dtype, 64, RANDOM_OF(520, 600, 1100), random_int(2, 40));
     }
 }
 
@@ -364,15 +377,19 @@ static void bits_depend_on_own_sequence_only(void **state)
     check_bits(DTYPE_F16, 72, random_int(60, 130));
     check_bits(DTYPE_F16, 256, random_int(60, 90));
     check_bits(DTYPE_BF16, 33, random_int(1, 60));
+    check_bits(DTYPE_F8_E4M3, 64, random_int(60, 130));
+    check_bits(DTYPE_I8, 128, random_int(60, 130));
+    check_bits(DTYPE_I8, 64, random_int(513, 560));
+    check_bits(DTYPE_I8, 33, random_int(1, 60));
 }
 
 /* Past the first span: what prefill computes among others, decode computes alone. */
 static void spans_are_merged_alike(void **state)
 {
     (void)state;
-    for (int dtype = DTYPE_BF16; dtype <= DTYPE_F16; dtype++) {
+    for (int n = 1; n < NUM_CACHE_DTYPES; n++) {
         struct layer l;
-        random_layer(&l, (enum dtype)dtype, RANDOM_OF(64, 128));
+        random_layer(&l, cache_dtypes[n], RANDOM_OF(64, 128));
         l.params.sliding_window = RANDOM_OF(0, 900, 530);
         const int32_t len = random_int(1040, 1090);
         struct sequence s = random_sequence(&l, len);
@@ -391,9 +408,9 @@ static void spans_are_merged_alike(void **state)
 static void empty_queries(void **state)
 {
     (void)state;
-    for (int dtype = DTYPE_F32; dtype <= DTYPE_F16; dtype++) {
+    for (int n = 0; n < NUM_CACHE_DTYPES; n++) {
         struct layer l;
-        random_layer(&l, (enum dtype)dtype, 64);
+        random_layer(&l, cache_dtypes[n], 64);
         struct sequence s = random_sequence(&l, 30);
         struct part parts[3] = { new_part(&s, 30, 30), new_part(&s, 10, 30), new_part(&s, 7, 7) };
         struct part want = new_part(&s, 10, 30);
@@ -439,6 +456,96 @@ static void padded_rows(void **state)
     gpu_release(&gpu);
 }
 
+/* --- caches of 8 bits ------------------------------------------------------------------------- */
+
+/* Writes k and v into both caches, full of 0xff before; `cpu` and `got` are [2][cache_bytes]. */
+static void write_both(struct kv_layer kv, const struct tensor *k, const struct tensor *v,
+                       const int32_t *slots, unsigned char *cpu, unsigned char *got)
+{
+    const size_t bytes = cache_bytes(&kv);
+    memset(cpu, 0xff, 2 * bytes);
+    kv.k = gpu_put(&gpu, cpu, bytes);
+    kv.v = gpu_put(&gpu, cpu, bytes);
+    struct tensor k_at = gpu_tensor(&gpu, k), v_at = gpu_tensor(&gpu, v);
+    int32_t *slots_at = gpu_put(&gpu, slots, (size_t)k->rows * sizeof *slots);
+    gpu.ops->reshape_and_cache(gpu.device, &kv, &k_at, &v_at, slots_at);
+    gpu_get(&gpu, got, kv.k, bytes);
+    gpu_get(&gpu, got + bytes, kv.v, bytes);
+    kv.k = cpu;
+    kv.v = cpu + bytes;
+    backend_cpu.reshape_and_cache(gpu.cpu, &kv, k, v, slots);
+    gpu_release(&gpu);
+}
+
+/* The CPU has K turned over within a head's part of a block. */
+static void turn_over(unsigned char *k, const struct kv_layer *kv)
+{
+    const size_t part = kv_layer_head_bytes(kv->dtype, kv->block_size, kv->head_dim);
+    const size_t count = (size_t)kv->block_size * (size_t)kv->head_dim;
+    unsigned char *old = malloc(count);
+    for (int32_t i = 0; i < kv->num_blocks * kv->num_kv_heads; i++, k += part) {
+        memcpy(old, k, count);
+        for (int32_t offset = 0; offset < kv->block_size; offset++)
+            for (int32_t dim = 0; dim < kv->head_dim; dim++)
+                k[offset * kv->head_dim + dim] = old[dim * kv->block_size + offset];
+    }
+    free(old);
+}
+
+/* Whether byte i is of a scale that is NaN in both: of that the bits may differ. */
+static bool in_nan_scales(const struct kv_layer *kv, const unsigned char *a, const unsigned char *b,
+                          size_t i)
+{
+    const size_t part = kv_layer_head_bytes(kv->dtype, kv->block_size, kv->head_dim);
+    const size_t elements = (size_t)kv->block_size * (size_t)kv->head_dim;
+    if (i % part < elements)
+        return false;
+    const size_t begin = i - (i % part - elements) % sizeof(float);
+    float x, y;
+    memcpy(&x, a + begin, sizeof x);
+    memcpy(&y, b + begin, sizeof y);
+    return isnan(x) && isnan(y);
+}
+
+/* Numbers of every size, and some that are none: what is stored is the CPU's, bit for bit. */
+static void bytes_are_the_cpus(void **state)
+{
+    (void)state;
+    enum { ROWS = 40 };
+    for (int n = 0; n < 12; n++) {
+        struct kv_layer kv = { .dtype = n % 2 ? DTYPE_I8 : DTYPE_F8_E4M3,
+                               .block_size = RANDOM_OF(16, 5, 1, 8),
+                               .num_kv_heads = random_int(1, 6),
+                               .head_dim = RANDOM_OF(64, 33, 8, 128),
+                               .k_scale = random_int(0, 1) ? 0 : random_uniform(0.01f, 3),
+                               .v_scale = random_int(0, 1) ? 0 : random_uniform(0.01f, 3) };
+        kv.num_blocks = ROWS / kv.block_size + 2;
+        struct tensor k = random_tensor(ROWS, kv.num_kv_heads * kv.head_dim, 1);
+        struct tensor v = random_tensor(ROWS, kv.num_kv_heads * kv.head_dim, 100);
+        static const float special[] = { INFINITY, NAN, 1e-42f, 3e38f, -448.5f, 0x1p-10f };
+        for (int i = 0; i < 6; i++)
+            ((float *)k.data)[random_int(0, ROWS - 1) * k.stride + random_int(0, k.cols - 1)] =
+                special[i];
+        for (int i = 0; i < v.cols; i++) /* a token of next to nothing */
+            ((float *)v.data)[3 * v.stride + i] *= 1e-45f;
+        int32_t slots[ROWS];
+        for (int32_t i = 0; i < ROWS; i++)
+            slots[i] = i % 7 == 3 ? -1 : i + kv.block_size;
+        slots[3] = 0;
+        unsigned char *cpu = malloc(2 * cache_bytes(&kv)), *got = malloc(2 * cache_bytes(&kv));
+        write_both(kv, &k, &v, slots, cpu, got);
+        turn_over(cpu, &kv);
+        for (size_t i = 0; i < 2 * cache_bytes(&kv); i++)
+            if (cpu[i] != got[i] && !in_nan_scales(&kv, cpu, got, i))
+                fail_msg("%s, block %d, head_dim %d: byte %zu is %d, not %d", dtype_name(kv.dtype),
+                         kv.block_size, kv.head_dim, i, got[i], cpu[i]);
+        free(k.data);
+        free(v.data);
+        free(cpu);
+        free(got);
+    }
+}
+
 int main(void)
 {
     fixture_start();
@@ -448,6 +555,7 @@ int main(void)
         cmocka_unit_test(spans_are_merged_alike),
         cmocka_unit_test(empty_queries),
         cmocka_unit_test(padded_rows),
+        cmocka_unit_test(bytes_are_the_cpus),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }
