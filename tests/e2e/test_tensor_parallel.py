@@ -108,8 +108,13 @@ def test_refused_with_the_sizes_that_work(model_dir):
 
 
 def thread_names(server):
-    folder = pathlib.Path(f"/proc/{server.process.pid}/task")
-    return [(task / "comm").read_text().strip() for task in folder.iterdir()]
+    names = []
+    for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+        try:
+            names.append((task / "comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended meanwhile
+    return names
 
 
 def test_threads_are_divided(start_server, model_dir):
