@@ -4,10 +4,15 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
+
+/* How long a message that must arrive may wait for room. */
+enum { SEND_TIMEOUT_S = 1 };
 
 void notify_open(struct notifier *n, const char *socket_path, int64_t watchdog_usec)
 {
@@ -27,7 +32,8 @@ void notify_open(struct notifier *n, const char *socket_path, int64_t watchdog_u
     n->address_len =
         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (socket_path[0] == '/'));
     n->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (n->fd < 0)
+    const struct timeval timeout = { .tv_sec = SEND_TIMEOUT_S };
+    if (n->fd < 0 || setsockopt(n->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) != 0)
         log_warning("cannot open a socket for NOTIFY_SOCKET: %s", strerror(errno));
     if (watchdog_usec > 0)
         n->watchdog_ns = (uint64_t)watchdog_usec * 1000 / 2;
@@ -38,6 +44,13 @@ void notify_close(struct notifier *n)
     if (n->fd >= 0)
         close(n->fd);
     n->fd = -1;
+}
+
+/* More of its kind follow: better lost than late. */
+static bool is_passing(const char *text)
+{
+    return strncmp(text, "STATUS=", strlen("STATUS=")) == 0 ||
+           strncmp(text, "WATCHDOG=", strlen("WATCHDOG=")) == 0;
 }
 
 void notify_send(struct notifier *n, const char *format, ...)
@@ -53,7 +66,7 @@ void notify_send(struct notifier *n, const char *format, ...)
         return;
     if ((size_t)len >= sizeof text)
         len = (int)sizeof text - 1;
-    if (sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT,
+    if (sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL | (is_passing(text) ? MSG_DONTWAIT : 0),
                (const struct sockaddr *)&n->address, n->address_len) < 0)
         log_debug("the supervisor was not told '%.40s': %s", text, strerror(errno));
 }

@@ -19,7 +19,9 @@ struct notifier {
 /* `socket_path`: a path, or a name in the abstract namespace after '@'; NULL: none. */
 void notify_open(struct notifier *n, const char *socket_path, int64_t watchdog_usec);
 void notify_close(struct notifier *n);
-/* Sends assignments separated by line breaks: "READY=1\nSTATUS=...". */
+/* Sends assignments separated by line breaks: "READY=1\nSTATUS=...". Where the supervisor has not
+ * yet read what it was told before (the system keeps about ten messages), one that begins with
+ * STATUS or WATCHDOG is dropped, since another follows; any other waits for it, up to a second. */
 void notify_send(struct notifier *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* To be called often: sends WATCHDOG=1 when one is due and `heartbeat` has moved since the last
  * one; a stuck engine thus ends in a restart. */

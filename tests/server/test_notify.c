@@ -1,6 +1,7 @@
 /* Tests of notify.h against a socket of the test's own, by path and by abstract name. */
 #include "server/notify.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -56,6 +57,48 @@ static void test_messages(void **state)
     unlink(path);
 }
 
+/* Reads all, a little later. */
+static void *read_late(void *arg)
+{
+    static char last[2048];
+    int fd = *(int *)arg;
+    usleep(50000);
+    for (int quiet = 0; quiet < 10; usleep(10000)) {
+        const char *text = receive(fd);
+        quiet = strcmp(text, "(nothing)") == 0 ? quiet + 1 : 0;
+        if (quiet == 0)
+            snprintf(last, sizeof last, "%s", text);
+    }
+    return last;
+}
+
+/* A supervisor that is slow to read loses what does not matter, and nothing else; one that never
+ * reads is not waited for without end. */
+static void test_a_full_queue(void **state)
+{
+    struct notifier n;
+    char name[64];
+    pthread_t reader;
+    void *last;
+    (void)state;
+    snprintf(name, sizeof name, "@inferd-full-%d", (int)getpid());
+    int fd = bind_supervisor(name);
+    notify_open(&n, name, 2000000);
+    for (int i = 0; i < 2000; i++)
+        notify_send(&n, "STATUS=loading: %d", i);
+    assert_int_equal(pthread_create(&reader, NULL, read_late, &fd), 0);
+    notify_send(&n, "READY=1");
+    assert_int_equal(pthread_join(reader, &last), 0);
+    assert_string_equal(last, "READY=1");
+    for (int i = 0; i < 2000; i++)
+        notify_send(&n, "STATUS=serving: %d", i);
+    alarm(20);
+    notify_send(&n, "STOPPING=1");
+    alarm(0);
+    notify_close(&n);
+    close(fd);
+}
+
 static void test_watchdog_follows_the_heartbeat(void **state)
 {
     struct notifier n;
@@ -106,6 +149,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_a_full_queue),
         cmocka_unit_test(test_watchdog_follows_the_heartbeat),
         cmocka_unit_test(test_no_supervisor),
     };
