@@ -13,7 +13,7 @@ static size_t cuda_workspace_bytes(const struct device *d, const struct workspac
 {
     (void)d;
     struct cuda_workspace_parts p = cuda_workspace_parts(w);
-    return p.linear + p.attention + p.sampling;
+    return cuda_workspace_total(&p);
 }
 
 static bool cuda_reserve_workspace(struct device *device, const struct workspace_desc *w,
@@ -23,10 +23,11 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
     struct cuda_workspace_parts p = cuda_workspace_parts(w);
     cuda_free(device, &d->workspace);
     d->linear_input = d->sampling = NULL;
+    d->moe = NULL;
     d->partials = NULL;
     d->linear_input_bytes = 0;
     d->partial_slots = 0;
-    if (!cuda_alloc(device, &d->workspace, p.linear + p.attention + p.sampling, MEMORY_DEVICE, st))
+    if (!cuda_alloc(device, &d->workspace, cuda_workspace_total(&p), MEMORY_DEVICE, st))
         return status_prefix(st, "workspace for %d tokens in a step: ", w->max_num_tokens);
     char *at = d->workspace.data;
     d->limits = *w;
@@ -35,6 +36,7 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
     d->partials = (float *)(at + p.linear);
     d->partial_slots = p.partial_slots;
     d->sampling = at + p.linear + p.attention;
+    d->moe = at + p.linear + p.attention + p.sampling;
     return true;
 }
 
@@ -280,6 +282,8 @@ const struct backend backend_cuda = {
     .embedding = cuda_embedding,
     .norm = cuda_norm,
     .linear = cuda_linear,
+    .linear_heads = cuda_linear_heads,
+    .moe = cuda_moe,
     .rotary_cos_sin = cuda_rotary_cos_sin,
     .rotary_embedding = cuda_rotary_embedding,
     .reshape_and_cache = cuda_reshape_and_cache,

@@ -14,10 +14,10 @@ struct codec_launchers {
                       cudaStream_t stream);
 };
 
-/* gemv and dense give the same bits, so that the number of rows may choose between them. */
+/* gemv and dense give the same bits, so that the tile may choose between them. */
 template <typename C> static void launch_linear(const struct cuda_product *p, cudaStream_t stream)
 {
-    if (p->rows <= CUDA_GEMV_MAX_ROWS)
+    if (p->tile_rows <= CUDA_GEMV_MAX_ROWS)
         launch_gemv<C>(p, stream);
     else
         launch_dense<C>(p, stream);

@@ -52,6 +52,7 @@ struct cuda_device {
     float *partials; /* of decode attention */
     int32_t partial_slots;
     void *sampling;
+    char *moe; /* see struct cuda_moe_parts */
 
     /* --- loading: several threads pack at once --- */
     pthread_mutex_t mutex; /* guards what follows, and base.error while threads pack */
@@ -97,7 +98,13 @@ void cuda_linear_pack(const struct device *d, const struct linear *l, int32_t ro
                       int32_t num_rows, const void *rows, const struct quant_format *format);
 void cuda_linear(struct device *d, struct tensor *out, const struct tensor *x,
                  const struct linear *weight);
+void cuda_linear_heads(struct device *d, struct tensor *out, const struct tensor *x,
+                       const struct linear *heads, int32_t num_heads);
 struct cuda_matrix cuda_matrix_of(const struct linear *l);
 void cuda_staging_close(struct cuda_device *d);
+
+/* moe_cuda.c */
+void cuda_moe(struct device *d, struct tensor *out, const struct tensor *x,
+              const struct tensor *router_logits, const struct moe *moe);
 
 #endif

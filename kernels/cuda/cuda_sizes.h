@@ -6,6 +6,8 @@
 #include "kernels/device.h"
 #include "kernels/tensor.h"
 
+#include <string.h>
+
 enum {
     /* Rows of weights begin at a multiple of 16 bytes: elements of a row, rounded up to this. */
     CUDA_WEIGHT_ALIGN = 64,
@@ -19,6 +21,11 @@ enum {
     CUDA_ATTENTION_ROWS = 16,
     CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span) pairs that decode attention does at once */
     CUDA_WORKSPACE_ALIGN = 256,
+    /* A mixture of experts takes tokens in turns whose intermediate results fit into so many bytes,
+     * or of CUDA_MOE_MIN_PAIRS (token, expert) pairs where that is more: with hundreds of experts
+     * there are still enough rows for each. */
+    CUDA_MOE_BYTES = 512 << 20,
+    CUDA_MOE_MIN_PAIRS = 4096,
     /* Codes of the words formats lie in chunks, see cuda_weight_layout. */
     CUDA_CODE_CHUNK = 64,
     CUDA_STEP_COLS = 32, /* of a product on tensor cores: what a warp takes at once */
@@ -81,13 +88,67 @@ static inline size_t cuda_attention_partial_floats(int32_t num_kv_heads, int32_t
 
 /* The parts of the workspace, each a multiple of CUDA_WORKSPACE_ALIGN, in bytes. */
 struct cuda_workspace_parts {
-    size_t linear, attention, sampling;
+    size_t linear, attention, sampling, moe;
     int32_t partial_slots;
 };
+
+static inline size_t cuda_workspace_total(const struct cuda_workspace_parts *p)
+{
+    return p->linear + p->attention + p->sampling + p->moe;
+}
 
 static inline size_t cuda_workspace_aligned(size_t bytes)
 {
     return (bytes + CUDA_WORKSPACE_ALIGN - 1) / CUDA_WORKSPACE_ALIGN * CUDA_WORKSPACE_ALIGN;
+}
+
+/* Where the parts of a mixture's workspace begin, in bytes. A pair is a token with one of its
+ * experts; its place is its number in the order of experts. */
+struct cuda_moe_parts {
+    int32_t max_pairs;   /* of a turn */
+    size_t ids, weights; /* [tokens, k] the choices */
+    size_t places;       /* [tokens, k] where each pair went */
+    size_t pairs;        /* [pairs] the pair at each place */
+    size_t counts;       /* [num_experts] */
+    size_t begin;        /* [num_experts + 1] each expert's places */
+    size_t tiles;        /* [pairs] struct cuda_tile */
+    size_t num_tiles;    /* [1] */
+    size_t outer;        /* [pairs, stride of hidden_size] x, rounded; then what down gives */
+    size_t inner;        /* [pairs, 2 * intermediate_size] what gate_up gives */
+    size_t activated;    /* [pairs, stride of intermediate_size] rounded */
+    size_t bytes;        /* of all */
+};
+
+static inline struct cuda_moe_parts cuda_moe_parts(const struct workspace_desc *w)
+{
+    struct cuda_moe_parts p;
+    memset(&p, 0, sizeof p);
+    if (w->num_experts == 0 || w->max_num_tokens == 0)
+        return p;
+    const size_t outer = (size_t)cuda_weight_stride(w->moe_hidden_size) * sizeof(float);
+    const size_t inner = 2 * (size_t)w->moe_intermediate_size * sizeof(float);
+    const size_t activated = (size_t)cuda_weight_stride(w->moe_intermediate_size) * sizeof(float);
+    const size_t word = sizeof(int32_t), experts = (size_t)w->num_experts;
+    const size_t fit = (size_t)CUDA_MOE_BYTES / (outer + inner + activated);
+    const size_t k = (size_t)w->num_experts_per_tok;
+    const size_t least = CUDA_MOE_MIN_PAIRS;
+    size_t tokens = (fit > least ? fit : least) / k;
+    tokens = tokens < 1 ? 1 : tokens;
+    tokens = tokens < (size_t)w->max_num_tokens ? tokens : (size_t)w->max_num_tokens;
+    const size_t pairs = tokens * k;
+    p.max_pairs = (int32_t)pairs;
+    p.weights = p.ids + cuda_workspace_aligned(pairs * word);
+    p.places = p.weights + cuda_workspace_aligned(pairs * sizeof(float));
+    p.pairs = p.places + cuda_workspace_aligned(pairs * word);
+    p.counts = p.pairs + cuda_workspace_aligned(pairs * word);
+    p.begin = p.counts + cuda_workspace_aligned(experts * word);
+    p.tiles = p.begin + cuda_workspace_aligned((experts + 1) * word);
+    p.num_tiles = p.tiles + cuda_workspace_aligned(pairs * 2 * word);
+    p.outer = p.num_tiles + cuda_workspace_aligned(word);
+    p.inner = p.outer + cuda_workspace_aligned(pairs * outer);
+    p.activated = p.inner + cuda_workspace_aligned(pairs * inner);
+    p.bytes = p.activated + cuda_workspace_aligned(pairs * activated);
+    return p;
 }
 
 static inline int32_t cuda_num_spans(int32_t len)
@@ -117,6 +178,7 @@ static inline struct cuda_workspace_parts cuda_workspace_parts(const struct work
         sizeof(float));
     p.sampling = cuda_workspace_aligned((size_t)w->max_logits_rows * 2 * (size_t)w->vocab_size *
                                         sizeof(float));
+    p.moe = cuda_moe_parts(w).bytes;
     return p;
 }
 

@@ -1,11 +1,12 @@
 /* gemv.cuh - products with few rows: weights stream once, at the speed of memory.
  *
- * A block computes 16 features for all rows. Its warps take pieces of CUDA_SUM_PIECE columns in
- * turn; the pieces' sums meet in shared memory and are added in rising order. */
+ * A block computes 16 features for a tile of rows. Its warps take pieces of CUDA_SUM_PIECE columns
+ * in turn; the pieces' sums meet in shared memory and are added in rising order. */
 #ifndef INFERD_KERNELS_CUDA_GEMV_CUH
 #define INFERD_KERNELS_CUDA_GEMV_CUH
 
 #include "kernels/cuda/linear_mma.cuh"
+#include "kernels/cuda/product_tile.cuh"
 
 enum { GEMV_WARPS = 8, GEMV_PIECES_AT_ONCE = 32 };
 
@@ -45,13 +46,14 @@ __device__ __forceinline__ void sum_steps(float sum[TILES][4], const struct cuda
 /* Rows and features past the end repeat the last one, and are not stored. */
 template <typename T, int TILES>
 __device__ __forceinline__ struct gemv_rows<T, TILES> gemv_find_rows(const struct cuda_product &p,
-                                                                     int32_t first) {
+                                                                     int32_t first,
+                                                                     int32_t first_row) {
     const int32_t group = threadIdx.x % WARP / 4, last = p.weight.rows - 1;
     struct gemv_rows<T, TILES> rows;
     rows.low = weight_row(p.weight, first + group < last ? first + group : last);
     rows.high = weight_row(p.weight, first + group + 8 < last ? first + group + 8 : last);
     for (int t = 0; t < TILES; t++) {
-        const int32_t row = t * MMA_ROWS + group;
+        const int32_t row = first_row + t * MMA_ROWS + group;
         rows.x[t] = (const T *)p.x + (row < p.rows ? row : p.rows - 1) * p.weight.stride +
                     threadIdx.x % 4 * LANE_COLS;
     }
@@ -65,11 +67,14 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_prod
     enum { SUMS = MMA_FEATURES * TILES * MMA_ROWS };
     __shared__ float sums[GEMV_PIECES_AT_ONCE][SUMS]; /* [piece][row][feature] */
     const int32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int32_t group = lane / 4, first = blockIdx.x * MMA_FEATURES;
+    const int32_t group = lane / 4, first = blockIdx.y * MMA_FEATURES;
+    const int32_t first_row = take_tile(&p, blockIdx.x);
+    if (first_row < 0)
+        return;
     const int32_t steps = (int32_t)(p.weight.stride / STEP_COLS);
     const int32_t pieces = (steps + STEPS_PER_PIECE - 1) / STEPS_PER_PIECE;
     const struct gemv_rows<typename C::T, TILES> rows =
-        gemv_find_rows<typename C::T, TILES>(p, first);
+        gemv_find_rows<typename C::T, TILES>(p, first, first_row);
     float total = 0;
     for (int32_t begin = 0; begin < pieces; begin += GEMV_PIECES_AT_ONCE) {
         const int32_t end =
@@ -95,16 +100,17 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_prod
                 total += sums[piece - begin][threadIdx.x];
         __syncthreads();
     }
-    const int32_t row = threadIdx.x / MMA_FEATURES, feature = first + threadIdx.x % MMA_FEATURES;
+    const int32_t row = first_row + threadIdx.x / MMA_FEATURES;
+    const int32_t feature = first + threadIdx.x % MMA_FEATURES;
     if (threadIdx.x < SUMS && row < p.rows && feature < p.weight.rows)
         p.out[row * p.out_stride + feature] = p.bias ? total + p.bias[feature] : total;
 }
 
 template <typename C> static void launch_gemv(const struct cuda_product *p, cudaStream_t stream)
 {
-    auto *kernel = p->rows <= MMA_ROWS ? gemv_kernel<C, 1> : gemv_kernel<C, 2>;
-    CUDA_LAUNCH(kernel, dim3(blocks_for(p->weight.rows, MMA_FEATURES)), dim3(GEMV_WARPS * WARP), 0,
-                stream, *p);
+    auto *kernel = p->tile_rows <= MMA_ROWS ? gemv_kernel<C, 1> : gemv_kernel<C, 2>;
+    const dim3 grid(num_tiles(p), blocks_for(p->weight.rows, MMA_FEATURES));
+    CUDA_LAUNCH(kernel, grid, dim3(GEMV_WARPS * WARP), 0, stream, *p);
 }
 
 #endif

@@ -17,6 +17,7 @@ extern "C" {
 #include <cuda_runtime_api.h>
 
 /* Of kernels/weight.h: a launcher's own file includes it. */
+struct moe;
 struct norm;
 struct rope;
 
@@ -66,6 +67,23 @@ void cuda_launch_rotary_embedding(const struct tensor *x, int32_t head_dim,
 /* --- linear_input.cu, linear_mma.cu, linear_f32.cu ----------------------------------
  */
 
+/* Rows [row, row + the launch's tile_rows) of product `product`, or fewer at its end. */
+struct cuda_tile {
+    int32_t product, row;
+};
+
+/* Products of one size that share a launch, each with weights of its own, the same distance apart.
+ * With tiles (of experts): product i has the rows [begin[i], begin[i + 1]) of x and out, and the
+ * tiles cover all rows. Without (of heads): each has `rows` rows of x, one product's after the
+ * other's, and columns of its own in out. */
+struct cuda_group {
+    int32_t num_products; /* 0: there is one, and what follows is not read */
+    int64_t weight_bytes, bias_floats, out_floats; /* from one product's to the next one's */
+    const int32_t *begin, *num_tiles;              /* device memory */
+    const struct cuda_tile *tiles;                 /* device memory [*num_tiles], or NULL */
+    int32_t max_tiles;
+};
+
 /* y = x W^T + bias. x is the scratch that cuda_launch_linear_input filled: [rows, weight.stride] of
  * weight.dtype, zero beyond weight.cols. */
 struct cuda_product {
@@ -75,19 +93,63 @@ struct cuda_product {
     float *out;
     int64_t out_stride;
     int32_t rows;
+    int32_t tile_rows; /* of a block: cuda_tile_rows(the rows of a product) */
+    struct cuda_group group;
 };
+
+/* What befits products of so many rows each: 8 and 16 are gemv.cuh's, the others
+ * linear_dense.cuh's. The bits of a row do not depend on it. */
+static inline int32_t cuda_tile_rows(enum dtype dtype, int32_t rows)
+{
+    if (dtype == DTYPE_F32 || rows <= 8)
+        return 8;
+    return rows <= 16 ? 16 : rows <= 128 ? 32 : 128;
+}
 
 /* Column i of dst is x's column order[i]; NULL: column i. */
 void cuda_launch_linear_input(void *dst, const struct tensor *x, const int32_t *order,
                               const struct cuda_matrix *weight, cudaStream_t stream);
-/* With tensor cores, any number of rows: up to CUDA_GEMV_MAX_ROWS by gemv.cuh, else by
- * linear_dense.cuh. An element of out has the same bits from both: sums run over pieces of
+/* dst [num_heads, x->rows, weight->stride] = x's columns, weight->cols of them for each head. */
+void cuda_launch_linear_heads_input(void *dst, const struct tensor *x, int32_t num_heads,
+                                    const struct cuda_matrix *weight, cudaStream_t stream);
+/* With tensor cores, any number of rows: in tiles of up to CUDA_GEMV_MAX_ROWS by gemv.cuh, of more
+ * by linear_dense.cuh. An element of out has the same bits from both: sums run over pieces of
  * CUDA_SUM_PIECE columns, each in the order that mma_16816 takes them, and the pieces are added in
  * rising order. Quantized weights are dequantized, then rounded to the dtype of the activations. */
 enum { CUDA_GEMV_MAX_ROWS = 16, CUDA_SUM_PIECE = 256 };
 void cuda_launch_linear_mma(const struct cuda_product *p, cudaStream_t stream);
 /* float32 */
 void cuda_launch_linear_f32(const struct cuda_product *p, cudaStream_t stream);
+
+/* --- moe_route.cu, moe.cu ----------------------------------------------------------------------
+ */
+
+/* The arrays of one turn of a mixture, see struct cuda_moe_parts. */
+struct cuda_moe_turn {
+    int32_t num_tokens, num_experts, top_k;
+    int32_t tile_rows; /* of both products */
+    int32_t *ids, *places, *pairs, *counts, *begin, *num_tiles;
+    float *weights;
+    struct cuda_tile *tiles;
+};
+
+/* Fills ids and weights as struct moe says. */
+void cuda_launch_moe_route(const struct cuda_moe_turn *t, const struct tensor *logits,
+                           const struct moe *moe, cudaStream_t stream);
+/* Fills all others from ids; within an expert pairs stay in their order. */
+void cuda_launch_moe_sort(const struct cuda_moe_turn *t, cudaStream_t stream);
+/* dst [pairs, weight.stride] = the places' rows of x, rounded to weight.dtype. `order` is expert
+ * 0's, see struct linear, and the others' are order_ints apart; NULL: none have one. */
+void cuda_launch_moe_gather(void *dst, const struct tensor *x, const struct cuda_moe_turn *t,
+                            const struct cuda_matrix *weight, const int32_t *order,
+                            int64_t order_ints, cudaStream_t stream);
+/* dst = act(gate) * up of inner [pairs, 2 * weight.cols], likewise. act is an enum activation. */
+void cuda_launch_moe_activate(void *dst, const float *inner, int32_t act,
+                              const struct cuda_moe_turn *t, const struct cuda_matrix *weight,
+                              const int32_t *order, int64_t order_ints, cudaStream_t stream);
+/* out = the weighted sums of y [pairs, y_stride], by places. */
+void cuda_launch_moe_combine(const struct tensor *out, const float *y, int64_t y_stride,
+                             const struct cuda_moe_turn *t, cudaStream_t stream);
 
 /* --- reshape_and_cache.cu, attention_*.cu ------------------------------------------------------
  */

@@ -201,12 +201,15 @@ void cuda_linear_pack(const struct device *device, const struct linear *l, int32
 static void run_link(struct cuda_device *d, float *out, int64_t out_stride, const struct tensor *x,
                      const struct linear *l)
 {
-    struct cuda_product p = { .weight = cuda_matrix_of(l),
-                              .x = d->linear_input,
-                              .bias = l->bias,
-                              .out = out,
-                              .out_stride = out_stride,
-                              .rows = x->rows };
+    struct cuda_product p = {
+        .weight = cuda_matrix_of(l),
+        .x = d->linear_input,
+        .bias = l->bias,
+        .out = out,
+        .out_stride = out_stride,
+        .rows = x->rows,
+    };
+    p.tile_rows = cuda_tile_rows(p.weight.dtype, p.rows);
     assert(x->cols == l->in_features);
     assert((size_t)x->rows * (size_t)p.weight.stride * dtype_size(p.weight.dtype) <=
            d->linear_input_bytes);
@@ -224,4 +227,63 @@ void cuda_linear(struct device *device, struct tensor *out, const struct tensor 
     for (const struct linear *l = weight; l; at += l->out_features, l = l->next)
         run_link(d, at, out->stride, x, l);
     cuda_check(d, cudaGetLastError(), "linear");
+}
+
+/* --- a product for each head ------------------------------------------------------------------ */
+
+/* The heads' rows of x, rounded, one head's after the other's; then all products at once. */
+static void run_heads(struct cuda_device *d, struct tensor *out, const struct tensor *x,
+                      const struct linear *heads, int32_t num_heads)
+{
+    const struct cuda_matrix weight = cuda_matrix_of(heads);
+    struct cuda_product p = { .weight = weight,
+                              .x = d->linear_input,
+                              .out = out->data,
+                              .out_stride = out->stride,
+                              .rows = x->rows,
+                              .tile_rows = cuda_tile_rows(weight.dtype, x->rows) };
+    p.group = (struct cuda_group){ .num_products = num_heads, .out_floats = heads->out_features };
+    if (num_heads > 1)
+        p.group.weight_bytes = (const char *)heads[1].packed - (const char *)heads[0].packed;
+    cuda_launch_linear_heads_input(d->linear_input, x, num_heads, &weight, d->stream);
+    heads->kernel->run(&p, d->stream);
+}
+
+static int32_t min_i32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+void cuda_linear_heads(struct device *device, struct tensor *out, const struct tensor *x,
+                       const struct linear *heads, int32_t num_heads)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(x->dtype == DTYPE_F32 && out->dtype == DTYPE_F32 && out->rows == x->rows);
+    assert(num_heads > 0 && x->cols == num_heads * heads->in_features);
+    assert(out->cols == num_heads * heads->out_features && !heads->bias && !heads->next);
+    assert(!heads->input_order);
+    /* The scratch holds max_in_features of each row, often less than all heads need. */
+    const size_t row_bytes =
+        (size_t)cuda_weight_stride(heads->in_features) * dtype_size(cuda_matrix_of(heads).dtype);
+    const size_t fit = d->linear_input_bytes / row_bytes;
+    const int32_t rows_at_once = fit < (size_t)x->rows ? (int32_t)fit : x->rows;
+    assert(x->rows == 0 || rows_at_once > 0);
+    for (int32_t row = 0; row < x->rows; row += rows_at_once) {
+        const int32_t rows = min_i32(rows_at_once, x->rows - row);
+        const size_t fit_heads = fit / (size_t)rows;
+        const int32_t heads_at_once =
+            fit_heads < (size_t)num_heads ? (int32_t)fit_heads : num_heads;
+        for (int32_t head = 0; head < num_heads; head += heads_at_once) {
+            const int32_t count = min_i32(heads_at_once, num_heads - head);
+            struct tensor x_part =
+                tensor_columns(x, head * heads->in_features, count * heads->in_features);
+            struct tensor out_part =
+                tensor_columns(out, head * heads->out_features, count * heads->out_features);
+            x_part.data = (float *)x_part.data + row * x->stride;
+            out_part.data = (float *)out_part.data + row * out->stride;
+            x_part.rows = out_part.rows = rows;
+            run_heads(d, &out_part, &x_part, heads + head, count);
+        }
+    }
+    cuda_check(d, cudaGetLastError(), "linear_heads");
 }

@@ -5,6 +5,7 @@
 #define INFERD_KERNELS_CUDA_LINEAR_DENSE_CUH
 
 #include "kernels/cuda/linear_mma.cuh"
+#include "kernels/cuda/product_tile.cuh"
 
 enum { DENSE_WARPS = 8, DENSE_STAGES = 4 };
 
@@ -107,12 +108,15 @@ __global__ void __launch_bounds__(DENSE_WARPS *WARP) dense_kernel(struct cuda_pr
     enum { STAGE = TILE::STAGE_ROWS * STEP_COLS };
     const int32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int32_t group = lane / 4, offset = lane % 4 * LANE_COLS;
-    const int32_t feature = blockIdx.y * TILE::FEATURES, row = blockIdx.x * TILE::ROWS;
+    const int32_t feature = blockIdx.y * TILE::FEATURES, row = take_tile(&p, blockIdx.x);
+    if (row < 0)
+        return;
     const int32_t warp_feature = warp % TILE::ALONG_FEATURES * TILE::WARP_FEATURES;
     const int32_t warp_row = warp / TILE::ALONG_FEATURES * TILE::WARP_ROWS;
     const int32_t steps = (int32_t)(p.weight.stride / STEP_COLS);
     float sum[TILE::NUM_A][TILE::NUM_B][4] = {}, total[TILE::NUM_A][TILE::NUM_B][4] = {};
-    struct staged_weights<C, TILE> weights;
+    struct staged_weights<C, TILE> weights = {
+    };
     for (int s = 0; s < DENSE_STAGES - 1; s++) {
         if (s < steps) {
             copy_stage<C, TILE>(stages + s * STAGE, p, feature, row, s);
@@ -168,8 +172,7 @@ template <typename C, typename TILE>
 static void launch_tiles(const struct cuda_product *p, cudaStream_t stream)
 {
     auto *kernel = dense_kernel<C, TILE>;
-    /* Blocks that follow one another share weights, which are the larger part. */
-    const dim3 grid(blocks_for(p->rows, TILE::ROWS), blocks_for(p->weight.rows, TILE::FEATURES));
+    const dim3 grid(num_tiles(p), blocks_for(p->weight.rows, TILE::FEATURES));
     if (cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              TILE::SHARED_BYTES) == cudaSuccess)
         CUDA_LAUNCH(kernel, grid, dim3(DENSE_WARPS * WARP), TILE::SHARED_BYTES, stream, *p);
@@ -177,7 +180,7 @@ static void launch_tiles(const struct cuda_product *p, cudaStream_t stream)
 
 template <typename C> static void launch_dense(const struct cuda_product *p, cudaStream_t stream)
 {
-    if (p->rows <= 4 * small_tile::ROWS)
+    if (p->tile_rows == small_tile::ROWS)
         launch_tiles<C, small_tile>(p, stream);
     else
         launch_tiles<C, large_tile>(p, stream);

@@ -2,7 +2,7 @@
  *
  * A warp computes 4 features for 8 rows. A lane sums every 32nd group of 4 columns; then 31
  * exchanges leave lane i with the sum of feature i / 8 for row i % 8. */
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/product_tile.cuh"
 
 enum { WARPS = 8, FEATURES = 4, ROWS = 8 };
 
@@ -17,8 +17,10 @@ __device__ __forceinline__ float dot(float sum, const float4 &a, const float4 &b
 __global__ void __launch_bounds__(WARPS *WARP) linear_f32_kernel(struct cuda_product p)
 {
     const int32_t lane = threadIdx.x % WARP;
-    const int32_t feature = (blockIdx.x * WARPS + threadIdx.x / WARP) * FEATURES;
-    const int32_t row = blockIdx.y * ROWS, stride = (int32_t)p.weight.stride;
+    const int32_t feature = (blockIdx.y * WARPS + threadIdx.x / WARP) * FEATURES;
+    const int32_t row = take_tile(&p, blockIdx.x), stride = (int32_t)p.weight.stride;
+    if (row < 0)
+        return;
     const float *w[FEATURES], *x[ROWS];
     float sum[FEATURES * ROWS] = {};
     /* What lies past the end repeats the last one, and is not stored. */
@@ -57,7 +59,7 @@ __global__ void __launch_bounds__(WARPS *WARP) linear_f32_kernel(struct cuda_pro
 
 extern "C" void cuda_launch_linear_f32(const struct cuda_product *p, cudaStream_t stream)
 {
-    const dim3 grid(blocks_for(p->weight.rows, WARPS * FEATURES), blocks_for(p->rows, ROWS));
+    const dim3 grid(num_tiles(p), blocks_for(p->weight.rows, WARPS * FEATURES));
     if (p->rows > 0)
         CUDA_LAUNCH(linear_f32_kernel, grid, dim3(WARPS * WARP), 0, stream, *p);
 }

@@ -54,7 +54,7 @@ static size_t profile_workspace_bytes(const struct device *d, const struct works
 {
     (void)d;
     struct cuda_workspace_parts p = cuda_workspace_parts(w);
-    return p.linear + p.attention + p.sampling;
+    return cuda_workspace_total(&p);
 }
 
 /* As the CUDA backend holds weights. */

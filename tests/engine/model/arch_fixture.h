@@ -12,6 +12,34 @@
 
 enum { NUM_GREEDY = 32 };
 
+/* Each has a file NAME.json there, made by tests/golden/make_arch_goldens.py. */
+static const char *const arch_models[] = {
+    "qwen2",
+    "qwen2_yarn",
+    "qwen3",
+    "mistral",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "starcoder2",
+    "gpt_neox",
+    "gpt_neox_serial",
+    "gpt2",
+    "llama_dynamic",
+    "qwen2_moe",
+    "qwen3_moe",
+    "mixtral",
+    "gpt_oss",
+    "deepseek_v2",
+    "deepseek_v2_lite",
+    "deepseek_v3",
+    "deepseek_v3_halves",
+};
+enum { NUM_ARCH_MODELS = sizeof arch_models / sizeof arch_models[0] };
+
 /* random_integers of tests/fixtures/make_tiny.py: SplitMix64 from a hash (FNV-1a) of the name. */
 static inline uint64_t seed_of(const char *name, uint64_t seed)
 {
@@ -121,13 +149,17 @@ static inline void fixture_close(struct fixture *f)
     json_decref(f->golden);
 }
 
-static inline void fixture_rig(const char *model, struct rig *r, const char *isa,
-                               const json_t *prompt)
+/* backend NULL: the CPU. */
+static inline void fixture_rig(const char *model, struct rig *r, const struct backend *backend,
+                               const char *isa, const json_t *prompt)
 {
     int32_t served = (int32_t)json_integer_value(json_object_get(prompt, "served_len"));
-    struct rig_options o = {
-        .path = model, .load_format = "auto", .dtype = "auto", .isa = isa, .served_len = served
-    };
+    struct rig_options o = { .path = model,
+                             .load_format = "auto",
+                             .dtype = "auto",
+                             .isa = isa,
+                             .served_len = served,
+                             .backend = backend };
     rig_open_options(r, &o);
 }
 
@@ -162,20 +194,27 @@ static inline struct error logits_error(const struct tensor *logits, const json_
 }
 
 /* The greatest one, of the model at that path; its greedy tokens must be the golden ones. */
-static inline double prompt_error(const char *model, const json_t *prompt, const char *isa)
+static inline double prompt_error_on(const char *model, const json_t *prompt,
+                                     const struct backend *backend, const char *isa,
+                                     int32_t num_greedy)
 {
     struct rig r;
     int32_t ids[RIG_MAX_LEN], expected[NUM_GREEDY], got[NUM_GREEDY];
     int32_t n = json_ints(json_object_get(prompt, "ids"), ids, RIG_MAX_LEN);
     assert_int_equal(json_ints(json_object_get(prompt, "greedy_ids"), expected, NUM_GREEDY),
                      NUM_GREEDY);
-    fixture_rig(model, &r, isa, prompt);
+    fixture_rig(model, &r, backend, isa, prompt);
     const struct tensor *logits = rig_step(&r, &(struct rig_span){ 0, ids, n }, 1);
     double error = logits_error(logits, json_object_get(prompt, "logits")).max;
-    rig_greedy(&r, 0, logits_row(logits, n - 1), got, NUM_GREEDY);
-    assert_memory_equal(got, expected, sizeof got);
+    rig_greedy(&r, 0, logits_row(logits, n - 1), got, num_greedy);
+    assert_memory_equal(got, expected, (size_t)num_greedy * sizeof *got);
     rig_close(&r);
     return error;
+}
+
+static inline double prompt_error(const char *model, const json_t *prompt, const char *isa)
+{
+    return prompt_error_on(model, prompt, NULL, isa, NUM_GREEDY);
 }
 
 #endif

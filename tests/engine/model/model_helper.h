@@ -22,7 +22,8 @@ enum {
     RIG_MAX_SEQS = 4,
     RIG_MAX_TOKENS = 512, /* of one step */
     RIG_MAX_LEN = 512,    /* of one sequence */
-    RIG_BLOCKS = RIG_MAX_LEN / RIG_BLOCK_SIZE
+    RIG_BLOCKS = RIG_MAX_LEN / RIG_BLOCK_SIZE,
+    RIG_INPUT_BYTES = 64 << 10
 };
 
 /* A loaded model with an empty KV cache for RIG_MAX_SEQS sequences. */
@@ -35,6 +36,9 @@ struct rig {
     struct decoder *decoder;
     struct buffer kv_memory;
     struct kv_layer *kv;
+    /* Where device addresses are no host addresses: a step's arrays there, and its logits here. */
+    struct buffer inputs;
+    struct tensor logits;
     int32_t computed[RIG_MAX_SEQS]; /* tokens of each sequence in the cache */
     /* Its first blocks are those of another sequence: a prefix hit. */
     int32_t prefix_seq[RIG_MAX_SEQS], prefix_blocks[RIG_MAX_SEQS];
@@ -84,10 +88,11 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
 
 struct rig_options {
     const char *path, *load_format, *dtype, *isa;
-    const char *kv_dtype;     /* NULL: that of the weights */
-    int32_t served_len;       /* 0: the model's own */
-    const char *quantization; /* NULL: none */
-    struct comm *comm;        /* NULL: there is one rank. Taken */
+    const char *kv_dtype;          /* NULL: that of the weights */
+    int32_t served_len;            /* 0: the model's own */
+    const char *quantization;      /* NULL: none */
+    const struct backend *backend; /* NULL: the CPU */
+    struct comm *comm;             /* NULL: there is one rank. Taken */
 };
 
 static inline void rig_open_options(struct rig *r, const struct rig_options *o)
@@ -104,7 +109,8 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
         rig_fail(path, &st);
     if (o->served_len > 0)
         model_set_max_len(r->model, o->served_len);
-    if (!backend_cpu.open(&r->device, &dev, &st))
+    const struct backend *ops = o->backend ? o->backend : &backend_cpu;
+    if (!ops->open(&r->device, &dev, &st))
         rig_fail("device", &st);
     r->comm = o->comm ? o->comm : comm_self_open();
     if (o->comm) {
@@ -116,8 +122,9 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
                                  .max_model_len = RIG_MAX_LEN,
                                  .block_size = RIG_BLOCK_SIZE };
     decoder_workspace(&r->model->desc, &limits, &ws);
-    if (!decoder_check_ops(&r->model->desc, &backend_cpu, &st) ||
-        !backend_cpu.reserve_workspace(r->device, &ws, &st) ||
+    if (!decoder_check_ops(&r->model->desc, ops, &st) ||
+        !ops->reserve_workspace(r->device, &ws, &st) ||
+        !ops->alloc(r->device, &r->inputs, RIG_INPUT_BYTES, MEMORY_DEVICE, &st) ||
         !weights_load(r->model, r->device, r->comm, NULL, NULL, &r->weights, &st))
         rig_fail(path, &st);
     enum dtype kv = r->model->weight_format->dtype;
@@ -145,12 +152,15 @@ static inline void rig_open(struct rig *r, const char *path, const char *load_fo
 
 static inline void rig_close(struct rig *r)
 {
+    const struct backend *ops = r->device->backend;
     decoder_free(r->decoder);
-    backend_cpu.free(r->device, &r->kv_memory);
+    ops->free(r->device, &r->kv_memory);
+    ops->free(r->device, &r->inputs);
+    free(r->logits.data);
     free(r->kv);
     weights_free(r->weights, r->device);
     r->comm->close(r->comm);
-    backend_cpu.close(r->device);
+    ops->close(r->device);
     if (r->whole)
         tensor_parallel_share_free(r->model);
     model_close(r->whole ? r->whole : r->model);
@@ -169,6 +179,37 @@ static inline void rig_hit(struct rig *r, int32_t seq, int32_t from, int32_t num
     r->prefix_seq[seq] = from;
     r->prefix_blocks[seq] = num_blocks;
     r->computed[seq] = num_blocks * RIG_BLOCK_SIZE;
+}
+
+/* The array where the device reads it; `used` of r->inputs so far. */
+static inline const int32_t *rig_input(struct rig *r, const int32_t *ints, int32_t count,
+                                       size_t *used)
+{
+    const struct backend *ops = r->device->backend;
+    if (ops->caps & BACKEND_HOST_MEMORY)
+        return ints;
+    char *at = (char *)r->inputs.data + *used;
+    *used += ((size_t)count * sizeof *ints + 63) / 64 * 64;
+    assert_true(*used <= RIG_INPUT_BYTES);
+    ops->copy(r->device, at, ints, (size_t)count * sizeof *ints, COPY_TO_DEVICE);
+    return (const int32_t *)(const void *)at;
+}
+
+/* The logits where the host reads them, once the device is in sync. */
+static inline const struct tensor *rig_logits(struct rig *r, const struct tensor *logits)
+{
+    const struct backend *ops = r->device->backend;
+    if (ops->caps & BACKEND_HOST_MEMORY)
+        return logits;
+    free(r->logits.data);
+    r->logits = *logits;
+    size_t bytes = (size_t)logits->rows * (size_t)logits->stride * sizeof(float);
+    r->logits.data = malloc(bytes);
+    for (int32_t row = 0; row < logits->rows; row++)
+        ops->copy(r->device, (float *)r->logits.data + row * logits->stride,
+                  (const float *)logits->data + row * logits->stride,
+                  (size_t)logits->cols * sizeof(float), COPY_TO_HOST);
+    return &r->logits;
 }
 
 /* Runs one step over the spans; returns the logits of all their tokens, [sum of counts, vocab]. */
@@ -198,19 +239,23 @@ static inline const struct tensor *rig_step(struct rig *r, const struct rig_span
         max_seq = lens[s] > max_seq ? lens[s] : max_seq;
     }
     starts[num_spans] = n;
+    size_t used = 0;
     struct attn_metadata attn = { .num_seqs = num_spans,
                                   .num_tokens = n,
                                   .max_query_len = max_query,
                                   .max_seq_len = max_seq,
-                                  .query_start_loc = starts,
-                                  .seq_lens = lens,
-                                  .block_tables = tables,
+                                  .query_start_loc = rig_input(r, starts, num_spans + 1, &used),
+                                  .seq_lens = rig_input(r, lens, num_spans, &used),
+                                  .block_tables =
+                                      rig_input(r, tables, num_spans * RIG_BLOCKS, &used),
                                   .block_table_stride = RIG_BLOCKS,
-                                  .slot_mapping = slots };
-    struct forward_batch batch = { n, ids, positions, &attn };
+                                  .slot_mapping = rig_input(r, slots, n, &used) };
+    struct forward_batch batch = { n, rig_input(r, ids, n, &used),
+                                   rig_input(r, positions, n, &used), &attn };
     struct status st;
     decoder_forward(r->decoder, &batch);
-    const struct tensor *logits = decoder_logits(r->decoder, rows, n);
+    const struct tensor *logits =
+        rig_logits(r, decoder_logits(r->decoder, rig_input(r, rows, n, &used), n));
     if (!r->device->backend->sync(r->device, &st))
         rig_fail("step", &st);
     return logits;

@@ -11,46 +11,18 @@
 #include "tests/engine/model/arch_fixture.h"
 #include "base/alloc.h"
 
-/* Each has a file NAME.json there, made by tests/golden/make_arch_goldens.py. */
-static const char *const names[] = {
-    "qwen2",
-    "qwen2_yarn",
-    "qwen3",
-    "mistral",
-    "gemma2",
-    "gemma3",
-    "phi3",
-    "olmo2",
-    "granite",
-    "smollm3",
-    "starcoder2",
-    "gpt_neox",
-    "gpt_neox_serial",
-    "gpt2",
-    "llama_dynamic",
-    "qwen2_moe",
-    "qwen3_moe",
-    "mixtral",
-    "gpt_oss",
-    "deepseek_v2",
-    "deepseek_v2_lite",
-    "deepseek_v3",
-    "deepseek_v3_halves",
-};
-enum { NUM_NAMES = sizeof names / sizeof names[0] };
-
 /* --- parity ---------------------------------------------------------------------------------- */
 
 /* Every spelling of the configuration, on the plain kernels and on the best ones. */
 static void test_parity(void **state)
 {
     (void)state;
-    for (int i = 0; i < NUM_NAMES; i++) {
+    for (int i = 0; i < NUM_ARCH_MODELS; i++) {
         struct fixture f;
         json_t *config, *prompt;
         size_t c, p;
         double worst = 0;
-        fixture_open(&f, names[i]);
+        fixture_open(&f, arch_models[i]);
         json_array_foreach(json_object_get(f.golden, "configs"), c, config)
         {
             write_config(f.dir, config);
@@ -61,8 +33,8 @@ static void test_parity(void **state)
             }
             assert_int_equal(p, 2);
         }
-        print_message("%s: worst difference %.2g of the range, %zu spellings\n", names[i], worst,
-                      c);
+        print_message("%s: worst difference %.2g of the range, %zu spellings\n", arch_models[i],
+                      worst, c);
         assert_true(worst <= 1e-4);
         fixture_close(&f);
     }
@@ -164,14 +136,14 @@ static void test_bf16(void **state)
         const char *isa, *kv_dtype;
     } runs[] = { { "scalar", "float16" }, { "auto", "float16" }, { "auto", "bfloat16" } };
     (void)state;
-    for (int i = 0; i < NUM_NAMES; i++) {
+    for (int i = 0; i < NUM_ARCH_MODELS; i++) {
         struct fixture f;
-        fixture_open(&f, names[i]);
+        fixture_open(&f, arch_models[i]);
         for (size_t run = 0; run < sizeof runs / sizeof runs[0]; run++) {
             if (json_object_get(f.golden, "bf16"))
-                check_bf16_experts(&f, names[i], runs[run].isa, runs[run].kv_dtype);
+                check_bf16_experts(&f, arch_models[i], runs[run].isa, runs[run].kv_dtype);
             else
-                check_bf16_prompts(&f, names[i], runs[run].isa, runs[run].kv_dtype);
+                check_bf16_prompts(&f, arch_models[i], runs[run].isa, runs[run].kv_dtype);
         }
         fixture_close(&f);
     }
@@ -258,9 +230,9 @@ static void check_same_bits(const struct fixture *f, const char *isa, const char
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int i = 0; i < NUM_NAMES; i++) {
+    for (int i = 0; i < NUM_ARCH_MODELS; i++) {
         struct fixture f;
-        fixture_open(&f, names[i]);
+        fixture_open(&f, arch_models[i]);
         check_same_bits(&f, "scalar", "float32");
         check_same_bits(&f, "auto", "float32");
         check_same_bits(&f, "auto", "bfloat16");
