@@ -4,9 +4,13 @@
  * A panel holds, group after group: the scales of its 32 rows, then their zero points or minima if
  * the format has them, then words of 32 bits: [words of the group][32], each with the 8 or 4 codes
  * of one row that follow each other, the first in its lowest bits. So 8 rows are a vector, and code
- * i of all of them is a shift and a mask away. The weights come out in float32, a few dozen columns
- * at a time, in the order in which the float32 kernel wants them, which then runs over all rows of
- * x. They are not rounded to the dtype of the format. */
+ * i of all of them is a shift and a mask away. The weights come out in float32, not rounded to the
+ * dtype of the format.
+ *
+ * For many rows of x they are written out, a few dozen columns at a time, in the order in which the
+ * float32 kernel wants them, which then runs over all rows. A few rows are multiplied while the
+ * weights are in registers, with the same operations in the same order: both ways give the same
+ * bits, so that a row's do not depend on how many rows come with it. */
 #include "kernels/cpu/linear_words.h"
 #include "kernels/quant/fp8.h"
 #include "kernels/quant/int_group.h"
@@ -122,19 +126,23 @@ void linear_pack_words(void *panel, const struct linear *l, int32_t first, int32
 
 /* --- products --------------------------------------------------------------------------------- */
 
-/* The numbers of a group as float32: an element is code * scale + offset. */
-static void read_heads(const struct quant_format *f, const unsigned char *group, float *scale,
-                       float *offset)
+const void *linear_words_second(const struct quant_format *f, const unsigned char *group)
 {
-    const unsigned char *second = group + LINEAR_PANEL * dtype_size(f->dtype);
+    return group + LINEAR_PANEL * dtype_size(f->dtype);
+}
+
+static void read_heads(struct word_heads *h, const struct quant_format *f,
+                       const unsigned char *group)
+{
+    const void *second = linear_words_second(f, group);
     int16_t zero[LINEAR_PANEL];
-    dtype_convert(scale, DTYPE_F32, group, f->dtype, LINEAR_PANEL);
+    dtype_convert(h->scale, DTYPE_F32, group, f->dtype, LINEAR_PANEL);
     if (fp8_is(f)) {
-        memset(offset, 0, LINEAR_PANEL * sizeof *offset);
+        memset(h->offset, 0, sizeof h->offset);
         return;
     }
     if (f->offset == QUANT_OFFSET_MIN) {
-        dtype_convert(offset, DTYPE_F32, second, f->dtype, LINEAR_PANEL);
+        dtype_convert(h->offset, DTYPE_F32, second, f->dtype, LINEAR_PANEL);
         return;
     }
     for (int j = 0; j < LINEAR_PANEL; j++)
@@ -142,27 +150,49 @@ static void read_heads(const struct quant_format *f, const unsigned char *group,
     if (f->offset == QUANT_OFFSET_ZERO)
         memcpy(zero, second, sizeof zero);
     for (int j = 0; j < LINEAR_PANEL; j++)
-        offset[j] = -(float)zero[j] * scale[j];
+        h->offset[j] = -(float)zero[j] * h->scale[j];
 }
 
-static void run_panel(const struct linear_block *b, const unsigned char *panel, float *scratch,
-                      word_expand *expand, void (*run_f32)(const struct linear_block *b))
+/* A few rows and one panel. */
+static void run_panel_few(const struct linear_block *b, const unsigned char *panel,
+                          const struct word_kernels *kernels)
+{
+    const struct quant_format *f = b->linear->format;
+    const int32_t group = group_of(f, b->in_features);
+    _Alignas(64) float sums[WORD_FEW_ROWS][LINEAR_PANEL];
+    struct word_rows r = { b->x, b->x_stride, b->rows, sums };
+    memset(sums, 0, (size_t)b->rows * sizeof *sums);
+    for (int32_t k = 0; k < b->in_features; k += group, r.x += group) {
+        int32_t n = b->in_features - k < group ? b->in_features - k : group;
+        struct word_group g = { f, panel, (const uint32_t *)(panel + head_bytes(f)), n };
+        kernels->multiply[codes_of(f)](&r, &g);
+        panel += group_bytes(f, n);
+    }
+    for (int32_t i = 0; i < b->rows; i++)
+        for (int32_t j = 0; j < b->cols; j++)
+            b->out[i * b->out_stride + j] = b->bias ? sums[i][j] + b->bias[j] : sums[i][j];
+}
+
+static void run_panel(const struct linear_block *b, const unsigned char *panel,
+                      const struct word_kernels *kernels)
 {
     const struct quant_format *f = b->linear->format;
     const int32_t group = group_of(f, b->in_features), in_word = codes_in_word(f);
+    word_expand *expand = kernels->expand[codes_of(f)];
     struct linear_block piece = *b;
-    float scale[LINEAR_PANEL], offset[LINEAR_PANEL];
+    struct word_heads heads;
+    float *scratch = b->scratch;
     piece.packed = scratch;
     int32_t filled = 0, done = 0; /* columns in the scratch memory, and before them */
     for (int32_t k = 0; k < b->in_features; k += group) {
         int32_t n = b->in_features - k < group ? b->in_features - k : group;
         const uint32_t *words = (const uint32_t *)(panel + head_bytes(f));
-        read_heads(f, panel, scale, offset);
+        kernels->read_heads(&heads, f, panel);
         for (int32_t i = 0; i < n;) {
             int32_t room = PIECE - filled, take = n - i < room ? n - i : room;
             expand(scratch + (size_t)filled * LINEAR_PANEL,
                    words + (size_t)(i / in_word) * LINEAR_PANEL, (take + in_word - 1) / in_word,
-                   scale, offset);
+                   &heads);
             filled += take;
             i += take;
             if (filled < PIECE && k + i < b->in_features)
@@ -171,7 +201,7 @@ static void run_panel(const struct linear_block *b, const unsigned char *panel, 
             piece.x = (const float *)b->x + done;
             piece.resume = done > 0;
             piece.bias = k + i >= b->in_features ? b->bias : NULL;
-            run_f32(&piece);
+            kernels->run_f32(&piece);
             done += filled;
             filled = 0;
         }
@@ -179,60 +209,62 @@ static void run_panel(const struct linear_block *b, const unsigned char *panel, 
     }
 }
 
-void linear_run_words(const struct linear_block *b, word_expand *const *expand,
-                      void (*run_f32)(const struct linear_block *b))
+void linear_run_words(const struct linear_block *b, const struct word_kernels *kernels)
 {
     static_assert(PIECE % 8 == 0, "words are expanded whole");
+    bool few = b->rows <= WORD_FEW_ROWS && kernels->multiply[codes_of(b->linear->format)];
     for (int32_t col = 0; col < b->cols; col += LINEAR_PANEL) {
         struct linear_block one = *b;
         one.cols = b->cols - col < LINEAR_PANEL ? b->cols - col : LINEAR_PANEL;
         one.out = b->out + col;
         one.bias = b->bias ? b->bias + col : NULL;
-        run_panel(&one,
-                  (const unsigned char *)b->packed +
-                      (size_t)(col / LINEAR_PANEL) * b->linear->panel_bytes,
-                  b->scratch, expand[codes_of(b->linear->format)], run_f32);
+        (few ? run_panel_few : run_panel)(&one,
+                                          (const unsigned char *)b->packed +
+                                              (size_t)(col / LINEAR_PANEL) * b->linear->panel_bytes,
+                                          kernels);
     }
 }
 
 /* --- in plain C ------------------------------------------------------------------------------- */
 
-static void expand_int(float *dst, const uint32_t *words, int32_t num_words, const float *scale,
-                       const float *offset, int bits)
+static void expand_int(float *dst, const uint32_t *words, int32_t num_words,
+                       const struct word_heads *h, int bits)
 {
     uint32_t mask = (1u << bits) - 1;
     for (int32_t w = 0; w < num_words; w++, words += LINEAR_PANEL)
         for (int shift = 0; shift < 32; shift += bits, dst += LINEAR_PANEL)
             for (int j = 0; j < LINEAR_PANEL; j++)
-                dst[j] = fmaf((float)(int32_t)(words[j] >> shift & mask), scale[j], offset[j]);
+                dst[j] =
+                    fmaf((float)(int32_t)(words[j] >> shift & mask), h->scale[j], h->offset[j]);
 }
 
-static void expand_int4(float *dst, const uint32_t *words, int32_t num_words, const float *scale,
-                        const float *offset)
+static void expand_int4(float *dst, const uint32_t *words, int32_t num_words,
+                        const struct word_heads *h)
 {
-    expand_int(dst, words, num_words, scale, offset, 4);
+    expand_int(dst, words, num_words, h, 4);
 }
 
-static void expand_int8(float *dst, const uint32_t *words, int32_t num_words, const float *scale,
-                        const float *offset)
+static void expand_int8(float *dst, const uint32_t *words, int32_t num_words,
+                        const struct word_heads *h)
 {
-    expand_int(dst, words, num_words, scale, offset, 8);
+    expand_int(dst, words, num_words, h, 8);
 }
 
-static void expand_fp8(float *dst, const uint32_t *words, int32_t num_words, const float *scale,
-                       const float *offset)
+static void expand_fp8(float *dst, const uint32_t *words, int32_t num_words,
+                       const struct word_heads *h)
 {
-    (void)offset;
     for (int32_t w = 0; w < num_words; w++, words += LINEAR_PANEL)
         for (int shift = 0; shift < 32; shift += 8, dst += LINEAR_PANEL)
             for (int j = 0; j < LINEAR_PANEL; j++)
-                dst[j] = fp8_e4m3_to_f32((uint8_t)(words[j] >> shift)) * scale[j];
+                dst[j] = fp8_e4m3_to_f32((uint8_t)(words[j] >> shift)) * h->scale[j];
 }
 
 void linear_run_words_scalar(const struct linear_block *b)
 {
-    static word_expand *const expand[NUM_WORD_CODES] = { expand_int4, expand_int8, expand_fp8 };
-    linear_run_words(b, expand, linear_run_f32_scalar);
+    static const struct word_kernels kernels = {
+        read_heads, { expand_int4, expand_int8, expand_fp8 }, { NULL }, linear_run_f32_scalar
+    };
+    linear_run_words(b, &kernels);
 }
 
 /* Seldom used: embeddings are hardly ever stored so. */
@@ -243,18 +275,18 @@ void linear_unpack_row_words(float *dst, const struct linear *l, int32_t row)
         (const unsigned char *)l->packed + (size_t)(row / LINEAR_PANEL) * l->panel_bytes;
     int32_t group = group_of(f, l->in_features), in_word = codes_in_word(f),
             at = row % LINEAR_PANEL;
-    float scale[LINEAR_PANEL], offset[LINEAR_PANEL];
+    struct word_heads h;
     for (int32_t k = 0; k < l->in_features; k++) {
         int32_t i = k % group, left = l->in_features - (k - i);
         if (i == 0)
-            read_heads(f, panel, scale, offset);
+            read_heads(&h, f, panel);
         uint32_t word;
         memcpy(&word,
                panel + head_bytes(f) + ((size_t)(i / in_word) * LINEAR_PANEL + (size_t)at) * 4,
                sizeof word);
         uint32_t code = word >> f->bits * (i % in_word) & ((1u << f->bits) - 1);
-        dst[k] = fp8_is(f) ? fp8_e4m3_to_f32((uint8_t)code) * scale[at]
-                           : fmaf((float)(int32_t)code, scale[at], offset[at]);
+        dst[k] = fp8_is(f) ? fp8_e4m3_to_f32((uint8_t)code) * h.scale[at]
+                           : fmaf((float)(int32_t)code, h.scale[at], h.offset[at]);
         if (i + 1 == group)
             panel += group_bytes(f, left < group ? left : group);
     }

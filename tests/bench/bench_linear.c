@@ -1,6 +1,8 @@
 /* bench_linear.c - speed of the linear op next to what the machine can do, measured in one run.
  *
- * Usage: bench_linear [dtype [threads [isa [K N M]]]]
+ * Usage: bench_linear [format [threads [isa [K N M...]]]]
+ * A format is one of the table below (what --quantization and checkpoints give), or any of
+ * kernels/quant that has no parameters: bfloat16, q4_0, ...
  * Prints for each shape and number of rows: the time, GFLOP/s and its share of the measured
  * arithmetic peak, GB/s of weights read and its share of the measured read bandwidth, and the share
  * of what both limits together allow (the slower of the two). Weights are walked through enough
@@ -10,6 +12,8 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "kernels/quant/fp8.h"
+#include "kernels/quant/int_group.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +23,45 @@
 #include <immintrin.h>
 #endif
 
-enum { CHAINS = 20, PEAK_STEPS = 200000 };
+enum { CHAINS = 20, PEAK_STEPS = 200000, MAX_ROW_COUNTS = 16 };
 
 /* Weights of one shape in all its copies: beyond any cache. */
 static const size_t cold_bytes = (size_t)384 << 20;
 static volatile float sink;
+
+/* --- formats ---------------------------------------------------------------------------------- */
+
+static const struct format_row {
+    const char *name;
+    struct int_group_params group; /* bits 0: fp8 */
+    bool act_order;                /* columns of x in another order */
+} format_rows[] = {
+    { "int4", { 4, 32, QUANT_OFFSET_MIN, DTYPE_F16 }, false },
+    { "int8", { 8, 128, QUANT_OFFSET_MIDDLE, DTYPE_F16 }, false },
+    { "fp8", { 0, 32, QUANT_OFFSET_MIDDLE, DTYPE_F16 }, false },
+    { "fp8-channel", { 0, 0, QUANT_OFFSET_MIDDLE, DTYPE_BF16 }, false },
+    { "w8a8", { 8, 0, QUANT_OFFSET_MIDDLE, DTYPE_BF16 }, false },
+    { "awq", { 4, 128, QUANT_OFFSET_ZERO, DTYPE_F16 }, false },
+    { "gptq", { 4, 128, QUANT_OFFSET_MIDDLE, DTYPE_F16 }, false },
+    { "gptq-act-order", { 4, 128, QUANT_OFFSET_MIDDLE, DTYPE_F16 }, true },
+};
+
+/* `made` holds a format with parameters. NULL: unknown. */
+static const struct quant_format *choose_format(struct quant_format *made, bool *act_order,
+                                                const char *name)
+{
+    *act_order = false;
+    for (size_t i = 0; i < sizeof format_rows / sizeof format_rows[0]; i++) {
+        const struct format_row *row = &format_rows[i];
+        if (strcmp(row->name, name) != 0)
+            continue;
+        *made = row->group.bits ? int_group_format(&row->group)
+                                : fp8_format(row->group.group_size, row->group.scale_dtype);
+        *act_order = row->act_order;
+        return made;
+    }
+    return quant_format_find(name);
+}
 
 /* --- the machine's own limits ------------------------------------------------------------------
  */
@@ -208,7 +246,8 @@ static double peak_bytes(struct cpu_device *c, const char *memory, size_t bytes,
 
 struct bench {
     struct device *d;
-    enum dtype dtype;
+    const struct quant_format *format;
+    bool act_order;
     double peak_flops;
 };
 
@@ -229,16 +268,42 @@ static void *must_alloc(struct device *d, struct buffer *b, size_t bytes)
 /* Copies of one weight matrix, so that each call reads memory that no cache holds. */
 struct weights {
     struct linear *copies;
-    struct buffer memory;
+    struct buffer memory, order;
     int32_t count;
 };
 
+/* Some row, whatever the format: of one that is only read, bytes whose scales are plain numbers. */
+static void make_row(const struct quant_format *f, void *stored, float *row, int32_t r, int32_t k)
+{
+    unsigned char *bytes = stored;
+    for (int32_t c = 0; c < k; c++)
+        row[c] = (float)((r * 7 + c * 13) % 101 - 50) * 0.01f;
+    for (size_t i = 0; i < quant_row_bytes(f, k) && !f->quantize; i++)
+        bytes[i] = (unsigned char)(0x20 + (i * 7 + (size_t)r) % 16);
+    if (f->quantize)
+        f->quantize(f, stored, row, k);
+}
+
+/* Columns far apart, each once. */
+static const int32_t *make_order(struct bench *b, struct buffer *memory, int32_t k)
+{
+    int32_t *order = must_alloc(b->d, memory, (size_t)k * sizeof *order), step = k / 3;
+    for (int32_t i = 0, at = 0; i < k; i++, at += step) {
+        if (at >= k)
+            at = at % step + 1;
+        order[i] = at;
+    }
+    return order;
+}
+
 static struct weights make_weights(struct bench *b, int32_t k, int32_t n)
 {
-    struct weights w;
+    struct weights w = { .count = 0 };
     struct status st = { 0 };
-    const struct quant_format *format = quant_format_of_dtype(b->dtype);
+    const struct quant_format *format = b->format;
     struct linear l = { .out_features = n, .in_features = k, .format = format };
+    if (b->act_order)
+        l.input_order = make_order(b, &w.order, k);
     if (!b->d->backend->linear_plan(b->d, &l, &st))
         fail(&st);
     size_t step = (l.packed_bytes + 63) / 64 * 64;
@@ -251,9 +316,7 @@ static struct weights make_weights(struct bench *b, int32_t k, int32_t n)
         w.copies[i] = l;
         w.copies[i].packed = packed + step * (size_t)i;
         for (int32_t r = 0; i == 0 && r < n; r++) {
-            for (int32_t c = 0; c < k; c++)
-                row[c] = (float)((r * 7 + c * 13) % 101 - 50) * 0.01f;
-            format->quantize(format, stored, row, k);
+            make_row(format, stored, row, r, k);
             b->d->backend->linear_pack(b->d, &w.copies[0], r, 1, stored, format);
         }
         if (i > 0)
@@ -313,6 +376,8 @@ static void bench_shape(struct bench *b, int32_t k, int32_t n, const int32_t *ro
     b->d->backend->free(b->d, &x_memory);
     b->d->backend->free(b->d, &out_memory);
     b->d->backend->free(b->d, &w.memory);
+    if (b->act_order)
+        b->d->backend->free(b->d, &w.order);
     free(w.copies);
 }
 
@@ -329,13 +394,16 @@ static void bench_all(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench b = { .dtype = DTYPE_BF16 };
+    struct bench b = { .d = NULL };
+    struct quant_format made;
+    const char *name = argc > 1 ? argv[1] : "bfloat16";
     struct status st = { 0 };
     struct device_options options = { .num_threads = argc > 2 ? atoi(argv[2]) : 0,
                                       .isa = argc > 3 ? argv[3] : "auto",
                                       .pin_threads = true };
-    if (argc > 1 && !dtype_parse(argv[1], &b.dtype)) {
-        fprintf(stderr, "bench_linear: unknown dtype \"%s\"\n", argv[1]);
+    b.format = choose_format(&made, &b.act_order, name);
+    if (!b.format) {
+        fprintf(stderr, "bench_linear: unknown format \"%s\"\n", name);
         return 2;
     }
     if (!backend_cpu.open(&b.d, &options, &st))
@@ -354,14 +422,16 @@ int main(int argc, char **argv)
     if (!b.d->backend->reserve_workspace(b.d, &limits, &st))
         fail(&st);
     b.d->backend->bind_thread(b.d);
-    b.peak_flops = peak_flops(cpu_device_of(b.d), b.dtype);
-    printf("%s, %s weights, peak %.1f GFLOP/s\n", b.d->description, dtype_name(b.dtype),
+    b.peak_flops = peak_flops(cpu_device_of(b.d), b.format->dtype);
+    printf("%s, %s weights, peak %.1f GFLOP/s\n", b.d->description, b.format->name,
            b.peak_flops * 1e-9);
     printf("%6s %7s %5s  %13s  %24s  %29s  %s\n", "K", "N", "rows", "time", "arithmetic, of peak",
            "weights read, of bandwidth", "of limit");
     if (argc > 6) {
-        int32_t rows = atoi(argv[6]);
-        bench_shape(&b, atoi(argv[4]), atoi(argv[5]), &rows, 1);
+        int32_t rows[MAX_ROW_COUNTS], count = 0;
+        for (; count < MAX_ROW_COUNTS && 6 + count < argc; count++)
+            rows[count] = atoi(argv[6 + count]);
+        bench_shape(&b, atoi(argv[4]), atoi(argv[5]), rows, count);
     } else {
         bench_all(&b);
     }

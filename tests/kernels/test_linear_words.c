@@ -186,6 +186,49 @@ static void test_products(void **state)
     }
 }
 
+/* A few rows, which are multiplied while the weights are expanded, are to the bit what they are
+ * among many, which are multiplied with the expanded weights: every number of rows, with and
+ * without a bias, columns that end within a group, a word and a panel. */
+static void check_few_rows(struct device *d)
+{
+    enum { MANY = MAX_ROWS };
+    struct weights w;
+    struct quant_format f = random_words_format();
+    int32_t n = random_in(1, 100), k = random_in(1, 300);
+    make_weights(d, &w, &f, n, k);
+    float *x = malloc((size_t)MANY * (size_t)k * sizeof *x), bias[100];
+    for (int32_t i = 0; i < MANY * k; i++)
+        x[i] = random_value();
+    for (int32_t i = 0; i < n; i++)
+        bias[i] = random_value();
+    w.l.bias = random_in(0, 1) ? bias : NULL;
+    float *many = product(d, &w, x, MANY);
+    for (int32_t count = 1; count < MANY; count++) {
+        int32_t r = random_in(0, MANY - count);
+        float *few = product(d, &w, x + (size_t)r * (size_t)k, count);
+        if (memcmp(few, many + (size_t)r * (size_t)n, (size_t)count * (size_t)n * sizeof *few) != 0)
+            fail_msg("%s: K=%d N=%d: %d rows are not what they are among %d", f.name, k, n, count,
+                     MANY);
+        free(few);
+    }
+    free(x);
+    free(many);
+    d->backend->free(d, &w.memory);
+    free(w.rows);
+    free(w.values);
+}
+
+static void test_few_rows(void **state)
+{
+    (void)state;
+    for (int isa = 0; isa <= (int)cpu_isa_detect(); isa++) {
+        struct device *d = open_device((enum cpu_isa)isa, 1);
+        for (int i = 0; i < 60; i++)
+            check_few_rows(d);
+        d->backend->close(d);
+    }
+}
+
 /* A code that is not a number shows, though only its whole group can. */
 static void test_not_a_number(void **state)
 {
@@ -220,6 +263,7 @@ int main(void)
     print_message("seed %llu\n", (unsigned long long)seed);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_few_rows),
         cmocka_unit_test(test_not_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
