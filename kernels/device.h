@@ -24,6 +24,7 @@ struct workspace_desc {
     int32_t max_model_len, block_size;
     int32_t max_in_features, max_out_features; /* over all linears */
     int32_t num_heads, num_kv_heads, head_dim;
+    int32_t latent_dim; /* of the values of latent attention; 0: there is none */
     int32_t vocab_size;
     /* The largest mixture of experts; all 0: none. */
     int32_t num_experts, num_experts_per_tok, moe_hidden_size, moe_intermediate_size;

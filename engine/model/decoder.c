@@ -155,6 +155,7 @@ void decoder_workspace(const struct decoder_desc *desc, const struct decoder_lim
     out->num_heads = desc->num_attention_heads;
     out->num_kv_heads = desc->num_key_value_heads;
     out->head_dim = desc->head_dim;
+    out->latent_dim = desc->kv_lora_rank;
     out->vocab_size = desc->vocab_size;
 }
 

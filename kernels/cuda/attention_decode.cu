@@ -2,7 +2,8 @@
  * spans of a fixed size, one block each, whose results a second kernel merges in rising order.
  *
  * The rows of a kv head's group fill one mma. The block's warps share a tile: each scores 16 of its
- * positions, and takes a quarter of V's columns. Every number is what prefill computes. */
+ * positions, and takes a quarter of V's columns. Every number is what prefill computes. Tiles are
+ * loaded one ahead where shared memory has room for two. */
 #include "kernels/cuda/attention.cuh"
 
 enum { DECODE_THREADS = ATTENTION_WARPS * WARP };
@@ -43,16 +44,16 @@ __device__ __forceinline__ int32_t first_position(const struct cuda_attention &a
     return window > 0 && lowest_end > window ? lowest_end - window : 0;
 }
 
-template <typename T, int DIM> struct decode_shared {
-    struct kv_tile<T, DIM> tiles[2];
+template <typename T, int DIM, int TILES> struct decode_shared {
+    struct kv_tile<T, DIM> tiles[TILES];
     T weights[ROWS][TILE + PAD];
     float max[ATTENTION_WARPS][ROWS];
 };
 
-template <typename T, int DIM>
+template <typename T, int DIM, int TILES>
 __device__ __forceinline__ void attend_tile(struct softmax_state<DIM / 8 / ATTENTION_WARPS> *span,
                                             const uint32_t q[DIM / 16][4],
-                                            struct decode_shared<T, DIM> *shared,
+                                            struct decode_shared<T, DIM, TILES> *shared,
                                             const struct kv_tile<T, DIM> *tile,
                                             const struct cuda_attention &a,
                                             const struct row_pair &r, int32_t begin)
@@ -86,12 +87,12 @@ __device__ __forceinline__ void attend_tile(struct softmax_state<DIM / 8 / ATTEN
     }
 }
 
-template <typename E, int DIM>
+template <typename E, int DIM, int TILES>
 __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_attention a)
 {
     DYNAMIC_SHARED(memory);
     typedef typename kv_element<E>::T T;
-    struct decode_shared<T, DIM> *shared = (struct decode_shared<T, DIM> *)memory;
+    struct decode_shared<T, DIM, TILES> *shared = (struct decode_shared<T, DIM, TILES> *)memory;
     enum { NUM = DIM / 8 / ATTENTION_WARPS };
     const int32_t kv_head = blockIdx.y, seq = a.seq_begin + blockIdx.z;
     if (!is_decode(a, seq))
@@ -108,17 +109,19 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
     struct softmax_state<NUM> span;
     load_q<T, DIM>(q, a, r);
     clear(&span);
-    load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % 2], a.kv, table, kv_head, begin,
-                                      from, to);
+    if (TILES > 1)
+        load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % TILES], a.kv, table,
+                                          kv_head, begin, from, to);
     cp_async_commit();
     for (int32_t at = begin; at < to; at += TILE) {
-        if (at + TILE < to)
-            load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[(at / TILE + 1) % 2], a.kv, table,
-                                              kv_head, at + TILE, from, to);
+        const int32_t ahead = at + (TILES - 1) * TILE;
+        if (ahead < to)
+            load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[ahead / TILE % TILES], a.kv, table,
+                                              kv_head, ahead, from, to);
         cp_async_commit();
-        cp_async_wait<1>();
+        cp_async_wait<TILES - 1>();
         __syncthreads();
-        attend_tile<T, DIM>(&span, q, shared, &shared->tiles[at / TILE % 2], a, r, at);
+        attend_tile<T, DIM>(&span, q, shared, &shared->tiles[at / TILE % TILES], a, r, at);
         __syncthreads();
     }
     const struct partial out = partial_at(a, seq, blockIdx.x, kv_head);
@@ -169,11 +172,11 @@ __global__ void merge_kernel(struct cuda_attention a)
     }
 }
 
-template <typename E, int DIM>
+template <typename E, int DIM, int TILES>
 static void launch(const struct cuda_attention *a, cudaStream_t stream)
 {
-    auto *kernel = decode_kernel<E, DIM>;
-    const int32_t bytes = sizeof(struct decode_shared<typename kv_element<E>::T, DIM>);
+    auto *kernel = decode_kernel<E, DIM, TILES>;
+    const int32_t bytes = sizeof(struct decode_shared<typename kv_element<E>::T, DIM, TILES>);
     const int32_t num_seqs = a->seq_end - a->seq_begin;
     const dim3 grid(num_spans(*a), a->params.num_kv_heads, num_seqs);
     if (num_seqs <= 0 || a->m.max_seq_len <= 0 ||
@@ -187,11 +190,14 @@ static void launch(const struct cuda_attention *a, cudaStream_t stream)
 template <typename E> static void launch_any(const struct cuda_attention *a, cudaStream_t stream)
 {
     if (a->params.head_dim <= 64)
-        launch<E, 64>(a, stream);
+        launch<E, 64, 2>(a, stream);
     else if (a->params.head_dim <= 128)
-        launch<E, 128>(a, stream);
+        launch<E, 128, 2>(a, stream);
+    else if (sizeof(struct decode_shared<typename kv_element<E>::T, 256, 2>) <=
+             (size_t)a->max_shared_bytes)
+        launch<E, 256, 2>(a, stream);
     else
-        launch<E, 256>(a, stream);
+        launch<E, 256, 1>(a, stream);
 }
 
 extern "C" void cuda_launch_attention_decode(const struct cuda_attention *a, cudaStream_t stream)

@@ -1,6 +1,6 @@
 /* attention_prefill.cuh - attention for sequences with many rows in a step: a block takes 64 rows
- * of one kv head and walks their context, tile after tile, one load ahead. Instantiated per dtype
- * and head size in attention_prefill_*.cu. */
+ * of one kv head and walks their context, tile after tile, one load ahead where shared memory has
+ * room for two. Instantiated per dtype and head size in attention_prefill_*.cu. */
 #ifndef INFERD_KERNELS_CUDA_ATTENTION_PREFILL_CUH
 #define INFERD_KERNELS_CUDA_ATTENTION_PREFILL_CUH
 
@@ -76,8 +76,8 @@ __device__ __forceinline__ void store_rows(const struct softmax_state<DIM / 8> *
 /* blockIdx.x counts the tiles of rows of all sequences: those of sequence s begin at
  * query_start_loc[s] * group / PREFILL_ROWS + s, which leaves room for all of each, and a few
  * numbers that belong to none. */
-template <typename E, int DIM>
-__global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct cuda_attention a)
+template <typename E, int DIM, int TILES>
+__global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_kernel(struct cuda_attention a)
 {
     DYNAMIC_SHARED(shared);
     typedef typename kv_element<E>::T T;
@@ -114,17 +114,19 @@ __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct cuda_at
     clear(&total);
     clear(&span);
     const int32_t begin = from / TILE * TILE;
-    load_tile<E, DIM, PREFILL_THREADS>(&tiles[begin / TILE % 2], a.kv, table, kv_head, begin, from,
-                                       to);
+    if (TILES > 1)
+        load_tile<E, DIM, PREFILL_THREADS>(&tiles[begin / TILE % TILES], a.kv, table, kv_head,
+                                           begin, from, to);
     cp_async_commit();
     for (int32_t at = begin; at < to; at += TILE) {
-        if (at + TILE < to)
-            load_tile<E, DIM, PREFILL_THREADS>(&tiles[(at / TILE + 1) % 2], a.kv, table, kv_head,
-                                               at + TILE, from, to);
+        const int32_t ahead = at + (TILES - 1) * TILE;
+        if (ahead < to)
+            load_tile<E, DIM, PREFILL_THREADS>(&tiles[ahead / TILE % TILES], a.kv, table, kv_head,
+                                               ahead, from, to);
         cp_async_commit();
-        cp_async_wait<1>();
+        cp_async_wait<TILES - 1>();
         __syncthreads();
-        attend_tile<T, DIM>(&span, q, &tiles[at / TILE % 2], a, r, at);
+        attend_tile<T, DIM>(&span, q, &tiles[at / TILE % TILES], a, r, at);
         if ((at + TILE) % SPAN == 0 || at + TILE >= to) {
             merge_span(&total, &span);
             clear(&span);
@@ -134,17 +136,31 @@ __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct cuda_at
     store_rows<DIM>(&total, a, r);
 }
 
-template <typename E, int DIM>
+template <typename E, int DIM, int TILES>
 static void launch_prefill(const struct cuda_attention *a, cudaStream_t stream)
 {
-    auto *kernel = prefill_kernel<E, DIM>;
-    const int32_t bytes = 2 * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>);
+    auto *kernel = prefill_kernel<E, DIM, TILES>;
+    const int32_t bytes = TILES * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>);
     const int64_t rows = (int64_t)a->m.num_tokens * (a->params.num_heads / a->params.num_kv_heads);
     const dim3 grid((uint32_t)(rows / PREFILL_ROWS + a->m.num_seqs), a->params.num_kv_heads);
     if (a->m.num_seqs > 0 &&
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              bytes) == cudaSuccess)
         CUDA_LAUNCH(kernel, grid, dim3(PREFILL_THREADS), bytes, stream, *a);
+}
+
+/* Two tiles of up to 128 columns fit the shared memory of every GPU. */
+template <typename E, int DIM>
+static void launch_prefill_any(const struct cuda_attention *a, cudaStream_t stream)
+{
+    const size_t bytes = 2 * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>);
+    if constexpr (DIM > 128) {
+        if (bytes > (size_t)a->max_shared_bytes) {
+            launch_prefill<E, DIM, 1>(a, stream);
+            return;
+        }
+    }
+    launch_prefill<E, DIM, 2>(a, stream);
 }
 
 /* Head sizes are padded to the next that is instantiated. */
@@ -156,11 +172,11 @@ void cuda_prefill_256(const struct cuda_attention *a, cudaStream_t stream);
     void cuda_prefill_##dim(const struct cuda_attention *a, cudaStream_t stream)                   \
     {                                                                                              \
         if (a->kv.dtype == DTYPE_BF16)                                                             \
-            launch_prefill<bf16, dim>(a, stream);                                                  \
+            launch_prefill_any<bf16, dim>(a, stream);                                              \
         else if (a->kv.dtype == DTYPE_F16)                                                         \
-            launch_prefill<f16, dim>(a, stream);                                                   \
+            launch_prefill_any<f16, dim>(a, stream);                                               \
         else                                                                                       \
-            launch_prefill<kv_byte, dim>(a, stream);                                               \
+            launch_prefill_any<kv_byte, dim>(a, stream);                                           \
     }
 
 #endif

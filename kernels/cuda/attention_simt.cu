@@ -4,7 +4,7 @@
  * 32 positions at a time: a lane scores one of them; then it adds up every 32nd column of V. */
 #include "kernels/cuda/attention.cuh"
 
-enum { SIMT_WARPS = 4, MAX_COLS = 512 / WARP };
+enum { SIMT_WARPS = 4, MAX_COLS = CUDA_MAX_VALUE_DIM / WARP };
 
 template <typename E>
 __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_attention a)
@@ -21,7 +21,12 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
     const int32_t window = a.params.sliding_window;
     const int32_t begin = window > 0 && end > window ? end - window : 0;
     const int32_t *table = a.m.block_tables + (int64_t)seq * a.m.block_table_stride;
-    const float *q = (const float *)a.q.data + token * a.q.stride + (int64_t)head * dim;
+    /* A latent's query comes in two parts, and its value is the key's first elements. */
+    const int32_t value_dim = kv.v ? dim : a.params.value_head_dim;
+    const float *q = (const float *)a.q.data + token * a.q.stride + (int64_t)head * value_dim;
+    const float *q_rope =
+        (const float *)a.q_rope.data + token * a.q_rope.stride + (int64_t)head * (dim - value_dim);
+    void *values = kv.v ? kv.v : kv.k;
     float max = -INFINITY, sum = 0, out[MAX_COLS] = {};
     for (int32_t at = begin; at < end; at += WARP) {
         const int32_t count = end - at < WARP ? end - at : (int32_t)WARP;
@@ -29,8 +34,10 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
         const struct kv_vector<E> k = kv_vector_at<E>(kv, kv.k, table[position / kv.block_size],
                                                       kv_head, position % kv.block_size);
         float score = 0;
-        for (int32_t i = 0; i < dim; i++)
+        for (int32_t i = 0; i < value_dim; i++)
             score += q[i] * kv_value(kv, k, i);
+        for (int32_t i = value_dim; i < dim; i++)
+            score += q_rope[i - value_dim] * kv_value(kv, k, i);
         score *= a.params.scale;
         if (a.params.logit_softcap > 0)
             score = a.params.logit_softcap * tanhf(score / a.params.logit_softcap);
@@ -48,19 +55,19 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
         for (int32_t i = 0; i < count; i++) {
             const int32_t p = at + i;
             const struct kv_vector<E> v =
-                kv_vector_at<E>(kv, kv.v, table[p / kv.block_size], kv_head, p % kv.block_size);
+                kv_vector_at<E>(kv, values, table[p / kv.block_size], kv_head, p % kv.block_size);
 #pragma unroll
             for (int c = 0; c < MAX_COLS; c++)
-                if (c * WARP + lane < dim)
+                if (c * WARP + lane < value_dim)
                     out[c] += weights[warp][i] * kv_value(kv, v, c * WARP + lane);
         }
         __syncwarp(); /* the weights have been read */
     }
     const struct row_end e = end_row(a.params, head, max, sum);
-    float *dst = (float *)a.out.data + token * a.out.stride + (int64_t)head * dim;
+    float *dst = (float *)a.out.data + token * a.out.stride + (int64_t)head * value_dim;
 #pragma unroll
     for (int c = 0; c < MAX_COLS; c++)
-        if (c * WARP + lane < dim)
+        if (c * WARP + lane < value_dim)
             dst[c * WARP + lane] = end_value(e, out[c]);
 }
 

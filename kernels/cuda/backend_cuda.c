@@ -21,6 +21,12 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
 {
     struct cuda_device *d = cuda_device_of(device);
     struct cuda_workspace_parts p = cuda_workspace_parts(w);
+    const int32_t value_dim = w->latent_dim > 0 ? w->latent_dim : w->head_dim;
+    if (value_dim > CUDA_MAX_VALUE_DIM)
+        return status_set(st, STATUS_UNSUPPORTED,
+                          "the model's attention has values of %d elements, and the cuda backend's "
+                          "kernels take up to %d: serve it with --device cpu",
+                          value_dim, CUDA_MAX_VALUE_DIM);
     cuda_free(device, &d->workspace);
     d->linear_input = d->sampling = NULL;
     d->moe = NULL;
@@ -72,20 +78,14 @@ static void run_simt(struct cuda_device *d, struct cuda_attention *a)
     cuda_launch_attention_simt(a, d->stream);
 }
 
-static struct cuda_kv cuda_kv_of(const struct kv_layer *kv)
-{
-    return (struct cuda_kv){ kv->k,          kv->v,          kv->dtype,
-                             kv->num_blocks, kv->block_size, kv->num_kv_heads,
-                             kv->head_dim,   kv->k_scale,    kv->v_scale };
-}
-
 #define DTYPE_BIT(dtype) (1u << (dtype))
 #define BITS_16          (DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16))
 #define BITS_8           (DTYPE_BIT(DTYPE_F8_E4M3) | DTYPE_BIT(DTYPE_I8))
 
 /* The last row that fits is taken. */
 static const struct attention_kernel attention_kernels[] = {
-    { "simt", DTYPE_BIT(DTYPE_F32) | BITS_16 | BITS_8, 80, 512, 1, CUDA_BATCH_INVARIANT, run_simt },
+    { "simt", DTYPE_BIT(DTYPE_F32) | BITS_16 | BITS_8, 80, CUDA_MAX_VALUE_DIM, 1,
+      CUDA_BATCH_INVARIANT, run_simt },
     { "mma", BITS_16 | BITS_8, 80, 256, 8, CUDA_BATCH_INVARIANT, run_mma },
 };
 
@@ -95,7 +95,12 @@ static void cuda_attention(struct device *device, struct tensor *out, const stru
 {
     struct cuda_device *d = cuda_device_of(device);
     struct cuda_attention a = {
-        .out = *out, .q = *q, .kv = cuda_kv_of(kv), .m = *m, .params = *params
+        .out = *out,
+        .q = *q,
+        .kv = cuda_kv_of(kv),
+        .m = *m,
+        .params = *params,
+        .max_shared_bytes = d->max_shared_bytes,
     };
     const struct attention_kernel *chosen = NULL;
     assert(q->dtype == DTYPE_F32 && out->dtype == DTYPE_F32);
@@ -179,10 +184,12 @@ static void cuda_reshape_and_cache(struct device *device, const struct kv_layer 
                                    const int32_t *slot_mapping)
 {
     struct cuda_device *d = cuda_device_of(device);
-    assert(k->dtype == DTYPE_F32 && v->dtype == DTYPE_F32 && k->rows == v->rows);
-    assert(k->cols == kv->num_kv_heads * kv->head_dim && v->cols == k->cols);
+    const struct tensor none = { 0 };
+    assert(k->dtype == DTYPE_F32 && k->cols == kv->num_kv_heads * kv->head_dim);
+    assert(!v == !kv->v && (!v || v->dtype == DTYPE_F32));
+    assert(!v || (v->rows == k->rows && v->cols == k->cols));
     const struct cuda_kv cache = cuda_kv_of(kv);
-    cuda_launch_reshape_and_cache(&cache, k, v, slot_mapping, d->stream);
+    cuda_launch_reshape_and_cache(&cache, k, v ? v : &none, slot_mapping, d->stream);
     launched(d, "reshape_and_cache");
 }
 
@@ -288,6 +295,7 @@ const struct backend backend_cuda = {
     .rotary_embedding = cuda_rotary_embedding,
     .reshape_and_cache = cuda_reshape_and_cache,
     .attention = cuda_attention,
+    .attention_mla = cuda_attention_mla,
     .act_and_mul = cuda_act_and_mul,
     .act = cuda_act,
     .softcap = cuda_softcap,

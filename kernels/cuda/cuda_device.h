@@ -39,6 +39,7 @@ struct cuda_staging {
 struct cuda_device {
     struct device base; /* first, so that a struct device * can be cast */
     int32_t index, arch;
+    int32_t max_shared_bytes;      /* that a block may have */
     cudaStream_t stream;           /* all ops and copies of the worker's thread */
     struct cuda_fault *fault;      /* device memory */
     struct cuda_fault *fault_host; /* pinned */
@@ -74,6 +75,13 @@ bool cuda_failed(struct status *st, cudaError_t error, const char *what);
 /* Makes the calling thread's CUDA calls go to this device. */
 bool cuda_use(struct cuda_device *d);
 
+static inline struct cuda_kv cuda_kv_of(const struct kv_layer *kv)
+{
+    return (struct cuda_kv){ kv->k,          kv->v,          kv->dtype,
+                             kv->num_blocks, kv->block_size, kv->num_kv_heads,
+                             kv->head_dim,   kv->k_scale,    kv->v_scale };
+}
+
 /* device_cuda.c */
 bool cuda_open(struct device **out, const struct device_options *options, struct status *st);
 void cuda_close(struct device *d);
@@ -102,6 +110,11 @@ void cuda_linear_heads(struct device *d, struct tensor *out, const struct tensor
                        const struct linear *heads, int32_t num_heads);
 struct cuda_matrix cuda_matrix_of(const struct linear *l);
 void cuda_staging_close(struct cuda_device *d);
+
+/* attention_mla_cuda.c */
+void cuda_attention_mla(struct device *d, struct tensor *out, const struct mla_query *q,
+                        const struct kv_layer *kv, const struct attn_metadata *m,
+                        const struct attention_params *params);
 
 /* moe_cuda.c */
 void cuda_moe(struct device *d, struct tensor *out, const struct tensor *x,

@@ -8,6 +8,13 @@
 
 #include <string.h>
 
+/* Kernels use it too. */
+#ifdef __CUDACC__
+#define CUDA_ON_BOTH __host__ __device__
+#else
+#define CUDA_ON_BOTH
+#endif
+
 enum {
     /* Rows of weights begin at a multiple of 16 bytes: elements of a row, rounded up to this. */
     CUDA_WEIGHT_ALIGN = 64,
@@ -19,7 +26,13 @@ enum {
     /* Rows (a query of one head each) that one warp's tile holds. Sequences with more in a step
      * are the prefill kernel's, the others the decode kernel's; the bits are the same. */
     CUDA_ATTENTION_ROWS = 16,
+    CUDA_MAX_VALUE_DIM = 512,      /* elements of a value, of a latent too */
     CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span) pairs that decode attention does at once */
+    /* Latent attention, whose partial results are many times larger. */
+    CUDA_MLA_MAX_HEAD_DIM = 576,
+    CUDA_MLA_MAX_VALUE_DIM = 512,
+    CUDA_MLA_ROWS = 64, /* of a block */
+    CUDA_MLA_MAX_PARTIAL_SLOTS = 256,
     CUDA_WORKSPACE_ALIGN = 256,
     /* A mixture of experts takes tokens in turns whose intermediate results fit into so many bytes,
      * or of CUDA_MOE_MIN_PAIRS (token, expert) pairs where that is more: with hundreds of experts
@@ -80,10 +93,19 @@ static inline int64_t cuda_weight_stride(int32_t cols)
     return ((int64_t)cols + CUDA_WEIGHT_ALIGN - 1) / CUDA_WEIGHT_ALIGN * CUDA_WEIGHT_ALIGN;
 }
 
-/* float32s of decode attention's partial results per sequence and span. */
-static inline size_t cuda_attention_partial_floats(int32_t num_kv_heads, int32_t head_dim)
+/* Rows (a query of one head each) that a sequence of latent attention's decode kernel may have: one
+ * query at least. Sequences with more are the prefill kernel's. */
+CUDA_ON_BOTH static inline int32_t cuda_mla_decode_rows(int32_t num_heads)
 {
-    return (size_t)num_kv_heads * CUDA_ATTENTION_ROWS * ((size_t)head_dim + 2);
+    return (num_heads + CUDA_MLA_ROWS - 1) / CUDA_MLA_ROWS * CUDA_MLA_ROWS;
+}
+
+/* float32s of decode attention's partial results per sequence and span. */
+static inline size_t cuda_attention_partial_floats(const struct workspace_desc *w)
+{
+    if (w->latent_dim > 0)
+        return (size_t)cuda_mla_decode_rows(w->num_heads) * ((size_t)w->latent_dim + 2);
+    return (size_t)w->num_kv_heads * CUDA_ATTENTION_ROWS * ((size_t)w->head_dim + 2);
 }
 
 /* The parts of the workspace, each a multiple of CUDA_WORKSPACE_ALIGN, in bytes. */
@@ -161,7 +183,9 @@ static inline int32_t cuda_partial_slots(const struct workspace_desc *w)
 {
     const int64_t spans = cuda_num_spans(w->max_model_len);
     const int64_t all = spans * w->max_num_seqs;
-    const int64_t usual = CUDA_MAX_PARTIAL_SLOTS, most = spans > usual ? spans : usual;
+    const int64_t usual =
+        w->latent_dim > 0 ? (int64_t)CUDA_MLA_MAX_PARTIAL_SLOTS : (int64_t)CUDA_MAX_PARTIAL_SLOTS;
+    const int64_t most = spans > usual ? spans : usual;
     return (int32_t)(all < most ? all : most);
 }
 
@@ -173,9 +197,8 @@ static inline struct cuda_workspace_parts cuda_workspace_parts(const struct work
     p.partial_slots = cuda_partial_slots(w);
     p.linear = cuda_workspace_aligned(
         (size_t)rows * (size_t)cuda_weight_stride(w->max_in_features) * sizeof(float));
-    p.attention = cuda_workspace_aligned(
-        (size_t)p.partial_slots * cuda_attention_partial_floats(w->num_kv_heads, w->head_dim) *
-        sizeof(float));
+    p.attention = cuda_workspace_aligned((size_t)p.partial_slots *
+                                         cuda_attention_partial_floats(w) * sizeof(float));
     p.sampling = cuda_workspace_aligned((size_t)w->max_logits_rows * 2 * (size_t)w->vocab_size *
                                         sizeof(float));
     p.moe = cuda_moe_parts(w).bytes;

@@ -82,6 +82,7 @@ static bool choose_device(struct cuda_device *d, int32_t index, struct status *s
         return cuda_failed(st, error, "opening the GPU");
     d->index = index;
     d->arch = 10 * properties.major + properties.minor;
+    d->max_shared_bytes = (int32_t)properties.sharedMemPerBlockOptin;
     if (d->arch < CUDA_MIN_ARCH)
         return status_set(st, STATUS_UNSUPPORTED,
                           "GPU %d (%s) has compute capability %d.%d, and %d.%d is the least that "

@@ -154,8 +154,9 @@ void cuda_launch_moe_combine(const struct tensor *out, const float *y, int64_t y
 /* --- reshape_and_cache.cu, attention_*.cu ------------------------------------------------------
  */
 
-/* A layer's paged cache. Within a block K, and V, are [num_kv_heads, block_size, head_dim]; int8
- * has scales behind each head, see kv_cache.cuh. */
+/* A layer's paged cache; v is NULL where the value is the key's leading elements. Within a block K,
+ * and V, are [num_kv_heads, block_size, head_dim]; int8 has scales behind each head, see
+ * kv_cache.cuh. */
 struct cuda_kv {
     void *k, *v;
     enum dtype dtype;
@@ -163,23 +164,29 @@ struct cuda_kv {
     float k_scale, v_scale; /* of kernels/weight.h */
 };
 
+/* v->data may be NULL. */
 void cuda_launch_reshape_and_cache(const struct cuda_kv *kv, const struct tensor *k,
                                    const struct tensor *v, const int32_t *slot_mapping,
                                    cudaStream_t stream);
 
 struct cuda_attention {
     struct tensor out, q;
+    struct tensor q_rope; /* latent attention: the other part of each query, see struct mla_query */
     struct cuda_kv kv;
     struct attn_metadata m;
     struct attention_params params;
+    int32_t max_shared_bytes;   /* that a block may have: 99 KiB or more */
     int32_t seq_begin, seq_end; /* decode: the sequences of this launch */
     float *partials;            /* decode: see attention_decode.cu */
 };
 /* KV in 16 or 8 bits, head_dim a multiple of 8 up to 256. */
 void cuda_launch_attention_prefill(const struct cuda_attention *a, cudaStream_t stream);
 void cuda_launch_attention_decode(const struct cuda_attention *a, cudaStream_t stream);
-/* Any dtype, head_dim up to 512; for all sequences. */
+/* Any dtype, values of up to 512 elements, latent attention too; for all sequences. */
 void cuda_launch_attention_simt(const struct cuda_attention *a, cudaStream_t stream);
+/* Latent attention with a cache in 16 or 8 bits; sizes are multiples of 8 up to CUDA_MLA_MAX_*. */
+void cuda_launch_attention_mla_prefill(const struct cuda_attention *a, cudaStream_t stream);
+void cuda_launch_attention_mla_decode(const struct cuda_attention *a, cudaStream_t stream);
 
 /* --- sampling.cu, logprobs.cu ------------------------------------------------------------------
  */

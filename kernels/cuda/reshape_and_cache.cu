@@ -16,7 +16,8 @@ __global__ void reshape_and_cache_kernel(struct cuda_kv kv, struct tensor k, str
     for (int32_t i = threadIdx.x; i < k.cols; i += blockDim.x) {
         const int32_t head = i / kv.head_dim, dim = i % kv.head_dim;
         kv_data_at<T>(kv, kv.k, block, head, offset)[dim] = element<T>::of(k_row[i]);
-        kv_data_at<T>(kv, kv.v, block, head, offset)[dim] = element<T>::of(v_row[i]);
+        if (kv.v)
+            kv_data_at<T>(kv, kv.v, block, head, offset)[dim] = element<T>::of(v_row[i]);
     }
 }
 
@@ -58,8 +59,9 @@ __global__ void reshape_and_cache_bytes(struct cuda_kv kv, struct tensor k, stru
         return;
     write_bytes(kv, kv.k, slot, head,
                 (const float *)k.data + token * k.stride + (int64_t)head * kv.head_dim);
-    write_bytes(kv, kv.v, slot, head,
-                (const float *)v.data + token * v.stride + (int64_t)head * kv.head_dim);
+    if (kv.v)
+        write_bytes(kv, kv.v, slot, head,
+                    (const float *)v.data + token * v.stride + (int64_t)head * kv.head_dim);
 }
 
 extern "C" void cuda_launch_reshape_and_cache(const struct cuda_kv *kv, const struct tensor *k,

@@ -29,6 +29,7 @@ namespace
 const size_t PAGE = 4096, ALIGNMENT = 256;
 const size_t RESERVED_BYTES = (size_t)64 << 30; /* of addresses, not of memory */
 const size_t GRAPH_NODE_BYTES = 1 << 10;
+const int USUAL_SHARED_BYTES = 48 << 10; /* of a block whose kernel has not asked for more */
 
 struct piece {
     size_t bytes, mapped_bytes; /* asked for; whole pages, without the guard behind */
@@ -44,6 +45,7 @@ size_t total_bytes = (size_t)2 << 30;
 int major_version = 9, minor_version = 0;
 emu_record record;
 cudaError_t last_error = cudaSuccess, stuck = cudaSuccess;
+std::map<const void *, int> shared_limits; /* of kernels that have asked for more than is usual */
 std::string fail_function;
 int fail_after = 0;
 cudaError_t fail_error;
@@ -52,6 +54,22 @@ thread_local int capturing;    /* streams that this thread captures */
 thread_local bool invalidated; /* its capture, by a call that none may hold */
 
 using guard = std::lock_guard<std::recursive_mutex>;
+
+/* Shared memory that a block may ask for on a GPU of this compute capability (CUDA's programming
+ * guide, technical specifications). */
+int max_shared_bytes()
+{
+    if (major_version == 8)
+        return (minor_version == 0 || minor_version == 7 ? 163 : 99) << 10;
+    return (major_version == 12 ? 99 : 227) << 10;
+}
+
+size_t shared_limit(const void *kernel)
+{
+    const auto found = shared_limits.find(kernel);
+    return found != shared_limits.end() && found->second > USUAL_SHARED_BYTES ? found->second
+                                                                              : USUAL_SHARED_BYTES;
+}
 
 /* What the caller of `function` must be told, if a test has asked for it. */
 cudaError_t enter(const char *function)
@@ -158,12 +176,11 @@ void emu_launch_grid(const void *kernel, dim3 grid, dim3 block, size_t shared_by
                      cudaStream_t stream, std::function<void()> body)
 {
     guard g(mutex);
-    (void)kernel;
     cudaError_t error = enter("launch");
     if (error == cudaSuccess &&
         (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > 65535 ||
          grid.z > 65535 || block.x * block.y * block.z < 1 ||
-         block.x * block.y * block.z > EMU_MAX_THREADS || shared_bytes > (227u << 10)))
+         block.x * block.y * block.z > EMU_MAX_THREADS || shared_bytes > shared_limit(kernel)))
         error = cudaErrorInvalidConfiguration;
     if (error != cudaSuccess) {
         last_error = error;
@@ -224,7 +241,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
     *out = {};
     snprintf(out->name, sizeof out->name, "emulated device");
     out->totalGlobalMem = total_bytes;
-    out->sharedMemPerBlockOptin = 227 << 10;
+    out->sharedMemPerBlockOptin = max_shared_bytes();
     out->major = major_version;
     out->minor = minor_version;
     out->multiProcessorCount = 4;
@@ -594,10 +611,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value)
 {
     guard g(mutex);
-    (void)kernel;
-    return attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && value <= (227 << 10)
-               ? enter("cudaFuncSetAttribute")
-               : refuse(cudaErrorInvalidValue);
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value > max_shared_bytes())
+        return refuse(cudaErrorInvalidValue);
+    shared_limits[kernel] = value;
+    return enter("cudaFuncSetAttribute");
 }
 
 } /* extern "C" */

@@ -88,7 +88,7 @@ static inline void rig_open_kv(struct rig *r, enum dtype dtype)
 
 struct rig_options {
     const char *path, *load_format, *dtype, *isa;
-    const char *kv_dtype;          /* NULL: that of the weights */
+    const char *kv_dtype;          /* as --kv-cache-dtype; NULL: that of the weights */
     int32_t served_len;            /* 0: the model's own */
     const char *quantization;      /* NULL: none */
     const struct backend *backend; /* NULL: the CPU */
@@ -128,7 +128,7 @@ static inline void rig_open_options(struct rig *r, const struct rig_options *o)
         !weights_load(r->model, r->device, r->comm, NULL, NULL, &r->weights, &st))
         rig_fail(path, &st);
     enum dtype kv = r->model->weight_format->dtype;
-    assert_true(!kv_dtype || dtype_parse(kv_dtype, &kv));
+    assert_true(!kv_dtype || kv_cache_dtype_parse(kv_dtype, &kv));
     rig_open_kv(r, kv);
     if (!decoder_new(&r->model->desc, r->weights, r->device, r->comm, &limits, r->kv, &r->decoder,
                      &st))

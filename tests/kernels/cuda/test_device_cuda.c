@@ -166,6 +166,26 @@ static void workspace_is_exact(void **state)
     assert_true(gpu.ops->reserve_workspace(gpu.device, &workspace, &st));
 }
 
+/* What the attention kernels cannot take is refused at start-up. */
+static void values_have_a_limit(void **state)
+{
+    (void)state;
+    struct status st;
+    struct workspace_desc large = workspace, latent = workspace;
+    large.head_dim = 520;
+    assert_false(gpu.ops->reserve_workspace(gpu.device, &large, &st));
+    assert_int_equal(st.code, STATUS_UNSUPPORTED);
+    assert_string_equal(st.message,
+                        "the model's attention has values of 520 elements, and the cuda "
+                        "backend's kernels take up to 512: serve it with --device cpu");
+    latent.head_dim = 576; /* of a latent's key */
+    latent.latent_dim = 512;
+    assert_true(gpu.ops->reserve_workspace(gpu.device, &latent, &st));
+    latent.latent_dim = 513;
+    assert_false(gpu.ops->reserve_workspace(gpu.device, &latent, &st));
+    assert_true(gpu.ops->reserve_workspace(gpu.device, &workspace, &st));
+}
+
 /* A graph does again what was captured, with what then lies at the same addresses; ops neither
  * allocate nor wait. */
 static void graphs_replay(void **state)
@@ -282,6 +302,7 @@ int main(void)
         cmocka_unit_test(memory_is_zeroed_and_bounded),
         cmocka_unit_test(pinned_memory_can_be_short),
         cmocka_unit_test(workspace_is_exact),
+        cmocka_unit_test(values_have_a_limit),
         cmocka_unit_test(graphs_replay),
         cmocka_unit_test(a_failed_capture_is_told),
         cmocka_unit_test(device_memory_is_out_of_reach),
