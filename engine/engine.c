@@ -247,6 +247,15 @@ void engine_on_progress(struct engine *e, void (*told)(void *arg, const char *te
     e->on_progress_arg = arg;
 }
 
+void engine_set_progress(struct engine *e, const char *text)
+{
+    pthread_mutex_lock(&e->stats_mutex);
+    snprintf(e->progress, sizeof e->progress, "%s", text);
+    pthread_mutex_unlock(&e->stats_mutex);
+    if (e->on_progress && text[0] != '\0')
+        e->on_progress(e->on_progress_arg, text);
+}
+
 void engine_get_progress(struct engine *e, char *out, size_t size)
 {
     pthread_mutex_lock(&e->stats_mutex);

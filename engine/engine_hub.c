@@ -64,11 +64,7 @@ static void tell_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
     double share = total_bytes ? (double)done_bytes / (double)total_bytes : 1;
     snprintf(text, sizeof text, "%.0f %% of %s", 100 * share,
              hub_size_show((double)total_bytes).text);
-    pthread_mutex_lock(&e->stats_mutex);
-    memcpy(e->progress, text, sizeof text);
-    pthread_mutex_unlock(&e->stats_mutex);
-    if (e->on_progress)
-        e->on_progress(e->on_progress_arg, text);
+    engine_set_progress(e, text);
 }
 
 static bool find_model(struct engine *e, const struct hub_request *r, struct status *st)
@@ -121,9 +117,7 @@ bool engine_hub_up(void *context, struct status *st)
         r.token = token;
     ok = ok && find_model(e, &r, st) && find_tokenizer(e, &r, st);
     free(token);
-    pthread_mutex_lock(&e->stats_mutex);
-    e->progress[0] = '\0'; /* of this stage alone */
-    pthread_mutex_unlock(&e->stats_mutex);
+    engine_set_progress(e, ""); /* of this stage alone */
     if (!ok)
         engine_hub_down(e);
     return ok;

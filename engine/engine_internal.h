@@ -52,6 +52,8 @@ struct engine {
 /* The stage "hub": model_path and what goes with it. */
 bool engine_hub_up(void *context, struct status *st);
 void engine_hub_down(void *context);
+/* How far the stage in progress is, for health checks and the supervisor; "": not known. */
+void engine_set_progress(struct engine *e, const char *text);
 /* The engine thread's body. */
 void *engine_main(void *arg);
 

@@ -326,14 +326,23 @@ static void log_graphs(const struct engine *e, double seconds)
     for (int32_t i = 1; i < e->executor.num_workers; i++)
         if (graph_pool_bytes(&e->executor.workers[i].runner.graphs) > graph_pool_bytes(most))
             most = &e->executor.workers[i].runner.graphs;
-    const size_t bytes = graph_pool_bytes(most);
-    log_info("captured %d graphs in %.2f s, %.1f MiB (planned: %.1f); %.1f MiB of the device are "
-             "free",
-             most->num_captured, seconds, (double)bytes / (1 << 20),
-             (double)e->plan.graph_bytes / (1 << 20), (double)most->available_bytes / (1 << 20));
-    if (bytes > e->plan.graph_bytes)
+    const struct memory_plan *p = &e->plan;
+    const size_t bytes = graph_pool_bytes(most), own = memory_plan_rank_bytes(p);
+    const double taken = (double)p->memory.available_bytes - (double)most->available_bytes;
+    log_info("captured %d graphs in %.2f s, %.1f MiB (planned: %.1f)", most->num_captured, seconds,
+             (double)bytes / (1 << 20), (double)p->graph_bytes / (1 << 20));
+    log_info("device memory: %.1f MiB taken since the plan, planned %.1f, free %.1f",
+             taken / (1 << 20), (double)own / (1 << 20), (double)most->available_bytes / (1 << 20));
+    if (bytes > p->graph_bytes)
         log_warning("graphs took more memory than was planned; fewer --cudagraph-capture-sizes "
                     "take less");
+}
+
+static void tell_captured(void *arg, int32_t done, int32_t total)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%d of %d", done, total);
+    engine_set_progress(arg, text);
 }
 
 static bool graphs_up(void *context, struct status *st)
@@ -347,7 +356,9 @@ static bool graphs_up(void *context, struct status *st)
         log_info("up to %d graphs are captured as steps ask for them", graph_buckets_count(graphs));
         return true;
     }
-    if (!executor_capture(&e->executor, st)) {
+    bool ok = executor_capture(&e->executor, tell_captured, e, st);
+    engine_set_progress(e, "");
+    if (!ok) {
         log_info("--enforce-eager starts without graphs");
         return false;
     }

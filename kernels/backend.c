@@ -7,6 +7,7 @@
 #include "kernels/profile/gpu_profile.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -52,15 +53,31 @@ static bool open_cuda(const struct device_options *options, struct device **out,
     return backend && backend->open(out, options, st);
 }
 
+/* "cuda", or with a GPU's number as the driver counts those it shows: "cuda:1". */
+static bool parse_cuda(const char *name, int32_t *index)
+{
+    char *end;
+    *index = 0;
+    if (strncmp(name, "cuda", 4) != 0 || strlen(name) > sizeof "cuda:999" - 1)
+        return false;
+    if (name[4] == '\0')
+        return true;
+    if (name[4] != ':' || name[5] < '0' || name[5] > '9')
+        return false;
+    *index = (int32_t)strtol(name + 5, &end, 10);
+    return *end == '\0';
+}
+
 static bool no_such_device(const char *name, struct status *st)
 {
     struct buf names;
     buf_init(&names, 0);
     gpu_profile_list(&names);
-    status_set(st, STATUS_INVALID,
-               "--device %.80s: it must be auto, cpu or cuda, or to plan for a GPU that is not "
-               "here, one of %s",
-               name, buf_str(&names));
+    status_set(
+        st, STATUS_INVALID,
+        "--device %.80s: it must be auto, cpu, cuda or cuda:N, or to plan for a GPU that is not "
+        "here, one of %s",
+        name, buf_str(&names));
     buf_free(&names);
     return false;
 }
@@ -72,8 +89,12 @@ bool backend_open(const char *name, const struct device_options *options, struct
 {
     struct status why_not;
     *out = NULL;
-    if (strcmp(name, "cuda") == 0)
-        return open_cuda(options, out, st) || status_prefix(st, "--device cuda: ");
+    struct device_options own = *options;
+    int32_t index;
+    if (parse_cuda(name, &index)) {
+        own.index += index;
+        return open_cuda(&own, out, st) || status_prefix(st, "--device %s: ", name);
+    }
     if (strcmp(name, "auto") == 0) {
         status_clear(&why_not);
         if (open_cuda(options, out, &why_not))

@@ -161,9 +161,9 @@ extern const struct backend backend_cpu;
 
 /* The backend of that name among those in the program itself ("cpu"), or NULL. */
 const struct backend *backend_find(const char *name);
-/* Opens a device of "cpu" or of "cuda", whose backend is a plug-in, inferd_cuda.so beside the
- * program. "auto" takes a GPU when there is one that can be used; else the log says why, and it is
- * the CPU. */
+/* Opens a device of "cpu", or of "cuda" (or "cuda:N": GPU N, counted on from the options' index),
+ * whose backend is a plug-in, inferd_cuda.so beside the program. "auto" takes a GPU when there is
+ * one that can be used; else the log says why, and it is the CPU. */
 bool backend_open(const char *name, const struct device_options *options, struct device **out,
                   struct status *st);
 

@@ -176,10 +176,12 @@ static bool await(struct executor *x, struct status *st)
     return st->code == STATUS_OK;
 }
 
-bool executor_capture(struct executor *x, struct status *st)
+bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, int32_t total),
+                      void *arg, struct status *st)
 {
     const struct step nobody = { 0 };
-    for (int32_t i = graph_buckets_count(&x->graphs) - 1; i >= 0; i--) {
+    const int32_t total = graph_buckets_count(&x->graphs);
+    for (int32_t i = total - 1; i >= 0; i--) {
         const struct graph_bucket bucket = graph_buckets_get(&x->graphs, i);
         batch_fill(&x->batch, &nobody);
         batch_pad(&x->batch, &bucket);
@@ -187,6 +189,8 @@ bool executor_capture(struct executor *x, struct status *st)
         post(x);
         if (!await(x, st))
             return false;
+        if (told)
+            told(arg, total - i, total);
     }
     return true;
 }

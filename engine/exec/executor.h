@@ -29,8 +29,9 @@ void executor_release(struct executor *x);
 bool executor_start(struct executor *x, struct status *st);
 void executor_stop(struct executor *x);
 /* Captures all graphs of the plan, largest first: the kernels of a step run once for each. Only
- * between executor_start and the first step. */
-bool executor_capture(struct executor *x, struct status *st);
+ * between executor_start and the first step. `told` hears how many are done; it may be NULL. */
+bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, int32_t total),
+                      void *arg, struct status *st);
 
 /* Fills the batch, posts it to every worker and returns. The step must stay as it is until
  * executor_collect. */

@@ -71,11 +71,16 @@ static bool plan_graphs(const struct model *m, const struct device *d,
     return true;
 }
 
+/* All but the KV cache and the batch, of one rank. */
+static size_t own_bytes(const struct memory_plan *p)
+{
+    return p->weights.bytes + p->activation_bytes + p->workspace_bytes + p->graph_bytes;
+}
+
 /* All but the KV cache, over all ranks. */
 static size_t fixed_bytes(const struct memory_plan *p)
 {
-    size_t own = p->weights.bytes + p->activation_bytes + p->workspace_bytes + p->graph_bytes;
-    return (size_t)p->num_ranks * own + p->batch_bytes;
+    return (size_t)p->num_ranks * own_bytes(p) + p->batch_bytes;
 }
 
 /* The most blocks, over all groups, that one request of max_model_len holds at a time. */
@@ -187,4 +192,9 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
 size_t memory_plan_total_bytes(const struct memory_plan *p)
 {
     return fixed_bytes(p) + (size_t)p->num_ranks * p->kv_cache_bytes;
+}
+
+size_t memory_plan_rank_bytes(const struct memory_plan *p)
+{
+    return own_bytes(p) + p->batch_bytes + p->kv_cache_bytes;
 }

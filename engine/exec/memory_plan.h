@@ -60,6 +60,8 @@ bool memory_plan_make(const struct model *m, struct device *d,
                       struct status *st);
 /* All that the device holds. */
 size_t memory_plan_total_bytes(const struct memory_plan *p);
+/* The same of one rank that has a device of its own, and the batch on it. */
+size_t memory_plan_rank_bytes(const struct memory_plan *p);
 
 /* --- memory_plan_text.c --- */
 

@@ -317,6 +317,9 @@ bool cuda_capture_end(struct device *device, struct graph **out, struct status *
     struct graph *graph = xcalloc(1, sizeof *graph);
     error = cudaGraphInstantiate(&graph->exec, captured, 0);
     cudaGraphDestroy(captured);
+    /* What it needs on the device is taken now, and not at its first launch. */
+    if (error == cudaSuccess && (error = cudaGraphUpload(graph->exec, d->stream)) != cudaSuccess)
+        cudaGraphExecDestroy(graph->exec);
     if (error != cudaSuccess) {
         free(graph);
         return cuda_failed(st, error, "making a graph");

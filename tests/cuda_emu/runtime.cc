@@ -282,33 +282,6 @@ cudaError_t cudaPeekAtLastError(void)
     return last_error;
 }
 
-const char *cudaGetErrorName(cudaError_t error)
-{
-    static const struct {
-        cudaError_t error;
-        const char *name;
-    } names[] = {
-        { cudaSuccess, "cudaSuccess" },
-        { cudaErrorInvalidValue, "cudaErrorInvalidValue" },
-        { cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation" },
-        { cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration" },
-        { cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver" },
-        { cudaErrorNoDevice, "cudaErrorNoDevice" },
-        { cudaErrorInvalidDevice, "cudaErrorInvalidDevice" },
-        { cudaErrorIllegalAddress, "cudaErrorIllegalAddress" },
-        { cudaErrorLaunchFailure, "cudaErrorLaunchFailure" },
-    };
-    for (auto &n : names)
-        if (n.error == error)
-            return n.name;
-    return "unrecognized error code";
-}
-
-const char *cudaGetErrorString(cudaError_t error)
-{
-    return error == cudaErrorMemoryAllocation ? "out of memory" : cudaGetErrorName(error);
-}
-
 /* --- memory ----------------------------------------------------------------------------------- */
 
 cudaError_t cudaMalloc(void **out, size_t size_bytes)
@@ -571,12 +544,23 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     *out = nullptr;
     if (error != cudaSuccess)
         return error;
+    *out = new CUgraphExec_st{ graph->work, 0 };
+    record.graphs++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    guard g(mutex);
+    (void)stream;
+    cudaError_t error = enter("cudaGraphUpload");
     const size_t bytes = graph->work.size() * GRAPH_NODE_BYTES;
+    if (error != cudaSuccess || graph->bytes > 0)
+        return error;
     if (bytes > total_bytes - record.device_bytes)
         return refuse(cudaErrorMemoryAllocation);
-    *out = new CUgraphExec_st{ graph->work, bytes };
+    graph->bytes = bytes;
     record.device_bytes += bytes;
-    record.graphs++;
     return cudaSuccess;
 }
 
@@ -584,6 +568,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
     guard g(mutex);
     cudaError_t error = enter("cudaGraphLaunch");
+    if (error == cudaSuccess)
+        error = cudaGraphUpload(graph, stream);
     if (error != cudaSuccess)
         return error;
     record.graph_launches++;

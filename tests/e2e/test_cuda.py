@@ -222,8 +222,11 @@ def test_plan_matches(cuda_bin, tiny_model):
 def test_graphs_are_captured_at_start(cuda_bin, tiny_model, start_server):
     server = start_server(tiny_model, "--device", "cuda", "--max-num-seqs", "5",
                           "--cudagraph-capture-sizes", "4,1,64", binary=cuda_bin)
-    assert re.search(r"captured 2 graphs in [0-9.]+ s, [0-9.]+ MiB \(planned: [0-9.]+\); [0-9.]+ MiB "
-                     r"of the device are free", server.read_log())
+    log = server.read_log()
+    assert re.search(r"captured 2 graphs in [0-9.]+ s, [0-9.]+ MiB \(planned: [0-9.]+\)", log)
+    taken, planned, free = re.search(r"device memory: ([0-9.]+) MiB taken since the plan, planned "
+                                     r"([0-9.]+), free ([0-9.]+)", log).groups()
+    assert 0 < float(taken) <= float(planned) and float(free) > 0
     lazy = start_server(tiny_model, "--device", "cuda", "--max-num-seqs", "2", "--cudagraph-mode",
                         "lazy", binary=cuda_bin)
     assert "up to 2 graphs are captured as steps ask for them" in lazy.read_log()
@@ -242,6 +245,17 @@ def test_graphs_on_the_cpu_do_nothing(tiny_model):
     result = run(BIN, "plan", tiny_model, "--device", "cpu", "--cudagraph-capture-sizes", "4,x")
     assert result.returncode == 1
     assert "--cudagraph-capture-sizes: '4,x' must be positive numbers" in result.stderr
+
+
+def test_a_gpu_by_its_number(cuda_bin, tiny_model):
+    assert run(cuda_bin, "plan", tiny_model, "--device", "cuda:0").returncode == 0
+    result = run(cuda_bin, "plan", tiny_model, "--device", "cuda:1")
+    assert result.returncode == 1
+    assert "--device cuda:1: there is no GPU 1: this machine shows 1" in result.stderr
+    for name in ("cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:1000", "cuda1"):
+        result = run(cuda_bin, "plan", tiny_model, "--device", name)
+        assert result.returncode == 1
+        assert f"--device {name}: it must be auto, cpu, cuda or cuda:N" in result.stderr
 
 
 def test_too_much_memory(cuda_bin, tiny_model):

@@ -112,6 +112,88 @@ static void test_layout(void **state)
     request_unref(b);
 }
 
+/* Padding after a larger step: nothing of that is left in its rows, and the ops are told the
+ * bucket's bounds. */
+static void test_padding(void **state)
+{
+    (void)state;
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    p.temperature = 0.5f;
+    p.num_logprobs = 1;
+    struct request *r = make_request(6, 5, 100, &p);
+    const int32_t tables[] = { 9, 3, 5, 0, 8, 7, 6, 0 }, firsts[] = { 0, 0 };
+    struct step_seq seqs[4];
+    for (int32_t i = 0; i < 4; i++)
+        seqs[i] = (struct step_seq){ r, 6, 5, 1, tables, firsts, 2, true };
+    struct step step = { 4, 4, seqs, 4 };
+    batch_fill(&batch, &step);
+    assert_true(batch_is_decode(&batch));
+    step = (struct step){ 1, 1, seqs, 4 };
+    batch_fill(&batch, &step);
+    const struct graph_bucket bucket = { 2, 3, 32 };
+    batch_pad(&batch, &bucket);
+    const int32_t starts[] = { 0, 1, 1, 1 }, lens[] = { 6, 0, 0 }, rows[] = { 0, 1, 2 };
+    const int32_t ids[] = { 105, 0, 0 }, positions[] = { 5, 0, 0 }, tops[] = { 1, -1, -1 };
+    assert_memory_equal(batch.query_start_loc, starts, sizeof starts);
+    assert_memory_equal(batch.seq_lens, lens, sizeof lens);
+    assert_memory_equal(batch.input_ids, ids, sizeof ids);
+    assert_memory_equal(batch.positions, positions, sizeof positions);
+    assert_memory_equal(batch.sample_rows, rows, sizeof rows);
+    assert_memory_equal(batch.num_top, tops, sizeof tops);
+    assert_int_equal(batch.num_sample_rows, 1);
+    assert_int_equal(batch.num_run_rows, 3);
+    assert_int_equal(batch.forward.num_tokens, 3);
+    for (int32_t g = 0; g < 2; g++) {
+        const struct attn_metadata *m = &batch.attn[g];
+        const int32_t slots[] = { (g ? 7 : 3) * 4 + 1, -1, -1 };
+        assert_memory_equal(m->slot_mapping, slots, sizeof slots);
+        assert_int_equal(m->num_seqs, 3);
+        assert_int_equal(m->num_tokens, 3);
+        assert_int_equal(m->max_query_len, 1);
+        assert_int_equal(m->max_seq_len, 32);
+    }
+    for (int32_t i = 1; i < 3; i++) {
+        assert_true(batch.sampling.temperature[i] == 0);
+        assert_null(batch.sampling.token_ids[i]);
+        assert_null(batch.sampling.allowed_mask[i]);
+        assert_int_equal(batch.sampling.bias_start[i + 1], 0);
+    }
+    batch_fill(&batch, &step); /* a step that is not padded has no bucket */
+    assert_int_equal(batch.bucket.num_seqs, 0);
+    assert_int_equal(batch.num_run_rows, 1);
+    request_unref(r);
+}
+
+/* Chunks of prompts, rows that do not sample and wanted prompt log-probabilities are no decode. */
+static void test_what_is_decode(void **state)
+{
+    (void)state;
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    struct request *r = make_request(6, 5, 100, &p);
+    p.num_prompt_logprobs = 1;
+    struct request *prompted = make_request(6, 5, 100, &p);
+    const int32_t tables[] = { 9, 3, 5, 0, 8, 7, 6, 0 }, firsts[] = { 0, 0 };
+    const struct {
+        struct step_seq seq;
+        bool is_decode;
+    } rows[] = {
+        { { r, 6, 5, 1, tables, firsts, 2, true }, true }, /* the end of a prompt is like one */
+        { { r, 6, 4, 2, tables, firsts, 2, true }, false },
+        { { r, 6, 4, 1, tables, firsts, 2, false }, false },
+        { { prompted, 6, 4, 1, tables, firsts, 2, false }, false },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct step_seq seqs[] = { rows[0].seq, rows[i].seq };
+        struct step step = { 2, 1 + seqs[1].num_scheduled_tokens, seqs, 4 };
+        batch_fill(&batch, &step);
+        assert_int_equal(batch_is_decode(&batch), rows[i].is_decode);
+    }
+    request_unref(prompted);
+    request_unref(r);
+}
+
 static void test_bias_and_min_tokens(void **state)
 {
     (void)state;
@@ -259,6 +341,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_what_is_decode),
         cmocka_unit_test(test_bias_and_min_tokens),
         cmocka_unit_test(test_prompt_logprobs_reach_the_request),
         cmocka_unit_test(test_references_are_copied),

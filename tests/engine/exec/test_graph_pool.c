@@ -23,6 +23,7 @@ enum {
     MAX_LEN = 12,
     BLOCK_SIZE = 4,
     BLOCKS_PER_SEQ = MAX_LEN / BLOCK_SIZE,
+    MAX_GROUPS = 4,
     MAX_LOGPROBS = 3,
     TOP = 1 + MAX_LOGPROBS,
     VOCAB_SIZE = 71,
@@ -36,7 +37,7 @@ struct run {
     int32_t num_seqs;
     struct request *requests[MAX_SEQS];
     struct step_seq seqs[MAX_SEQS];
-    int32_t tables[MAX_SEQS][BLOCKS_PER_SEQ];
+    int32_t tables[MAX_SEQS][MAX_GROUPS * BLOCKS_PER_SEQ];
     struct step step;
     struct step_output output;
     int32_t sampled[MAX_SEQS];
@@ -48,7 +49,7 @@ static struct {
     void (*fail_call)(const char *function, int after, int error);
 } emu;
 
-static struct fixture fixture;
+static struct fixture llama;
 static char plugin[4200];
 
 static struct emu_record get_record(void)
@@ -60,16 +61,17 @@ static struct emu_record get_record(void)
 
 /* --- a model on the GPU ----------------------------------------------------------------------- */
 
-static void open_run(struct run *r, const char *dtype, enum graph_mode mode, const char *sizes)
+static void open_model(struct run *r, const char *dir, const char *dtype, enum graph_mode mode,
+                       const char *sizes)
 {
     struct status st;
-    struct model_options model = { .path = fixture.dir, .load_format = "auto", .dtype = dtype };
+    struct model_options model = { .path = dir, .load_format = "auto", .dtype = dtype };
     struct device_options device = { .index = 0 };
     memset(r, 0, sizeof *r);
     assert_true(model_open(&model, &r->model, &st));
     struct memory_plan_options options = {
         .memory_utilization = 0.5,
-        .num_blocks_override = 1 + MAX_SEQS * BLOCKS_PER_SEQ,
+        .num_blocks_override = 1 + MAX_GROUPS * MAX_SEQS * BLOCKS_PER_SEQ,
         .max_model_len = MAX_LEN,
         .block_size = BLOCK_SIZE,
         .max_num_seqs = MAX_SEQS,
@@ -88,6 +90,11 @@ static void open_run(struct run *r, const char *dtype, enum graph_mode mode, con
     r->output = (struct step_output){ .sampled_ids = r->sampled,
                                       .logprobs = &r->logprobs[0][0],
                                       .logprobs_stride = TOP };
+}
+
+static void open_run(struct run *r, const char *dtype, enum graph_mode mode, const char *sizes)
+{
+    open_model(r, llama.dir, dtype, mode, sizes);
 }
 
 static void end_requests(struct run *r)
@@ -114,11 +121,20 @@ static struct graph_pool *pool_of(struct run *r)
     return &r->executor.workers[0].runner.graphs;
 }
 
+static void count_captured(void *arg, int32_t done, int32_t total)
+{
+    int32_t *captured = arg;
+    assert_int_equal(done, ++*captured);
+    assert_true(done <= total);
+}
+
 static void capture_all(struct run *r)
 {
     struct status st;
-    if (!executor_capture(&r->executor, &st))
+    int32_t captured = 0;
+    if (!executor_capture(&r->executor, count_captured, &captured, &st))
         rig_fail("capture", &st);
+    assert_int_equal(captured, graph_buckets_count(&r->plan.graphs));
 }
 
 /* --- its requests ----------------------------------------------------------------------------- */
@@ -147,7 +163,8 @@ static struct sampling_params params_of(int32_t seq)
 /* The prompts of `num_seqs` sequences, in one step. */
 static void start_requests(struct run *r, int32_t num_seqs)
 {
-    static const int32_t first_blocks[1];
+    static const int32_t first_blocks[MAX_GROUPS];
+    assert_true(r->plan.kv_spec.num_groups <= MAX_GROUPS);
     r->num_seqs = num_seqs;
     for (int32_t s = 0; s < num_seqs; s++) {
         int32_t ids[PROMPT_LEN];
@@ -156,7 +173,7 @@ static void start_requests(struct run *r, int32_t num_seqs)
             ids[i] = (7 * i + 3 + 11 * s) % VOCAB_SIZE;
         r->requests[s] = request_new(ids, PROMPT_LEN, NUM_STEPS + 1, &params, NULL, NULL);
         r->requests[s]->seed = 100 + (uint64_t)s;
-        for (int32_t i = 0; i < BLOCKS_PER_SEQ; i++)
+        for (int32_t i = 0; i < MAX_GROUPS * BLOCKS_PER_SEQ; i++)
             r->tables[s][i] = 1 + i * MAX_SEQS + s;
         r->seqs[s] = (struct step_seq){ .request = r->requests[s],
                                         .num_tokens = PROMPT_LEN,
@@ -224,7 +241,7 @@ static int setup(void **state)
     (void)state;
     if (!gpu_is_emulated())
         return 0;
-    fixture_open_in(&fixture, "tests/golden/parallel/", "llama_dynamic");
+    fixture_open_in(&llama, "tests/golden/parallel/", "llama_dynamic");
     /* The executor looks for it beside the program. */
     ssize_t n = readlink("/proc/self/exe", plugin, 4000);
     assert_true(n > 0);
@@ -250,7 +267,7 @@ static int teardown(void **state)
     if (!gpu_is_emulated())
         return 0;
     unlink(plugin);
-    fixture_close(&fixture);
+    fixture_close(&llama);
     return 0;
 }
 
@@ -287,6 +304,34 @@ static void test_replay_has_the_same_bits(void **state)
     }
 }
 
+/* Every op that a model may need takes counts as upper bounds. */
+static void test_architectures(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "gemma2",    "gemma3",      "gpt2",
+                                         "gpt_neox",  "gpt_oss",     "mixtral",
+                                         "qwen3_moe", "deepseek_v2", "olmo2" };
+    need_emulation();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct fixture f;
+        struct run eager, full;
+        fixture_open_in(&f, "tests/golden/parallel/", names[i]);
+        open_model(&eager, f.dir, "bfloat16", GRAPH_MODE_NONE, NULL);
+        struct status st;
+        const struct backend *backend = eager.executor.workers[0].device->backend;
+        if (decoder_check_ops(&eager.model->desc, backend, &st)) {
+            open_model(&full, f.dir, "bfloat16", GRAPH_MODE_FULL, "3");
+            capture_all(&full);
+            assert_int_equal(compare(&eager, &full, 2), STEPS_IN_BUCKETS);
+            close_run(&full);
+        } else {
+            print_message("%s\n", st.message);
+        }
+        close_run(&eager);
+        fixture_close(&f);
+    }
+}
+
 static void test_captures_come_in_order(void **state)
 {
     (void)state;
@@ -297,7 +342,7 @@ static void test_captures_come_in_order(void **state)
     assert_int_equal(graph_buckets_count(&r.plan.graphs), 4);
     /* The third has no room: the two largest are there. */
     emu.fail_call("cudaGraphInstantiate", 3, 2);
-    assert_false(executor_capture(&r.executor, &st));
+    assert_false(executor_capture(&r.executor, NULL, NULL, &st));
     assert_non_null(strstr(st.message, "2 sequences of up to 8 tokens: "));
     assert_non_null(strstr(st.message, "out of memory"));
     assert_int_equal(pool_of(&r)->num_captured, 2);
@@ -368,7 +413,8 @@ static void test_a_failed_capture(void **state)
         int after;
     } calls[] = { { "cudaStreamBeginCapture", 1 },
                   { "cudaStreamEndCapture", 1 },
-                  { "cudaGraphInstantiate", 1 } };
+                  { "cudaGraphInstantiate", 1 },
+                  { "cudaGraphUpload", 1 } };
     need_emulation();
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         struct run eager, lazy;
@@ -386,6 +432,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_has_the_same_bits),
+        cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_captures_come_in_order),
         cmocka_unit_test(test_no_more_than_the_plan_says),
         cmocka_unit_test(test_a_failed_step),

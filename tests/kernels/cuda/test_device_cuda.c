@@ -246,6 +246,32 @@ static void a_failed_capture_is_told(void **state)
     gpu_release(&gpu);
 }
 
+/* What allocates or waits ends the capture. */
+static void a_capture_takes_nothing_else(void **state)
+{
+    (void)state;
+    struct status st;
+    struct graph *graph;
+    struct buffer b;
+    need_emulation();
+    struct tensor x = random_tensor(3, 40, 1), x_at = gpu_tensor(&gpu, &x);
+    gpu_sync(&gpu);
+    for (int i = 0; i < 2; i++) {
+        assert_true(gpu.ops->capture_begin(gpu.device, &st));
+        gpu.ops->scale(gpu.device, &x_at, 2);
+        if (i == 0)
+            assert_false(gpu.ops->alloc(gpu.device, &b, 100, MEMORY_DEVICE, &st));
+        else
+            assert_false(gpu.ops->sync(gpu.device, &st));
+        assert_false(gpu.ops->capture_end(gpu.device, &graph, &st));
+        assert_null(graph);
+        assert_non_null(strstr(st.message, "capturing a graph: "));
+        gpu_sync(&gpu);
+    }
+    free(x.data);
+    gpu_release(&gpu);
+}
+
 /* What the emulation is for: a host that reads device memory faults. */
 static void device_memory_is_out_of_reach(void **state)
 {
@@ -305,6 +331,7 @@ int main(void)
         cmocka_unit_test(values_have_a_limit),
         cmocka_unit_test(graphs_replay),
         cmocka_unit_test(a_failed_capture_is_told),
+        cmocka_unit_test(a_capture_takes_nothing_else),
         cmocka_unit_test(device_memory_is_out_of_reach),
         cmocka_unit_test(weights_arrive),
     };
