@@ -72,6 +72,8 @@ PLUGIN    := $(if $(SAN),,$(if $(filter no,$(CUDA)),,$(if $(NVCC),$(BUILD)/infer
 # The same sources for the host's compiler, with tests/cuda_emu for the device and its runtime.
 EMU       := $(BUILD)/inferd_cuda_emu.so
 EMU_INC   := -Itests/cuda_emu/include
+# And for NCCL, which the plug-in looks for when it runs.
+EMU_NCCL  := $(BUILD)/emu/libnccl.so.2
 
 # One short line per file; V=1 shows the commands.
 V   ?=
@@ -150,6 +152,10 @@ $(BUILD)/emu/%.cc.o: %.cc
 $(BUILD)/emu/%.c.o: %.c
 	@mkdir -p $(@D)
 	$(call run,CC  )$(CC) $(CFLAGS) $(EMU_INC) -c -o $@ $<
+$(EMU_NCCL): tests/cuda_emu/fake_nccl.c
+	@mkdir -p $(@D)
+	$(call run,LINK)$(CC) $(CFLAGS) -Wno-missing-prototypes $(EMU_INC) -MF $(BUILD)/emu/fake_nccl.d -shared \
+	    -Wl,-soname,libnccl.so.2 -o $@ $< -lpthread -ldl
 $(EMU): $(call emu_obj,$(CUDA_SRC) $(CUDA_C) $(wildcard tests/cuda_emu/*.cc))
 	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -o $@ $^ -lpthread -ldl -lm
 
@@ -176,8 +182,8 @@ $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c
 	@mkdir -p $(@D)
 	$(call run,TEST)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
 
-unit-tests: $(TESTS) $(EMU)
-run-unit-tests: $(TESTS) $(EMU)
+unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
+run-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
 	@tests/run_unit.sh $(TESTS)
 
 # Everything, with what is installed: unit tests, then pytest against $(BUILD)/inferd.
@@ -224,7 +230,7 @@ bench: all
 # --- a real GPU: each fails, saying so, where there is none ------------------------------------------
 CUDA_TESTS := $(filter $(BUILD)/tests/kernels/cuda/%,$(TESTS))
 .PHONY: test-gpu bench-gpu bundle bundle-only
-test-gpu: default $(CUDA_TESTS) $(EMU) venv
+test-gpu: default $(CUDA_TESTS) $(EMU) $(EMU_NCCL) venv
 	@BUILD=$(BUILD) VENV=$(VENV) tests/run_gpu.sh $(CUDA_TESTS)
 bench-gpu: default $(BUILD)/tests/bench/bench_copy
 	@tests/bench/gpu.sh $(BUILD)
@@ -233,9 +239,14 @@ bench-gpu: default $(BUILD)/tests/bench/bench_copy
 # BUNDLE_TESTS=1 puts the tests of the CUDA backend in, to be run where the folder lies.
 BUNDLE       ?= $(BUILD)/bundle
 BUNDLE_TESTS ?=
+# Where NVIDIA's packages, or wheels that this Python has, put it; empty: it is left out.
+NCCL ?= $(firstword $(realpath $(wildcard $(addsuffix /libnccl.so.2,$(CUDA_HOME)/lib64 $(CUDA_HOME)/lib \
+          /usr/lib/$(ARCH)-linux-gnu /usr/lib64 /usr/local/lib \
+          $(wildcard $(addsuffix /nvidia/nccl/lib,$(PYTHON_SITES)))))))
+PYTHON_SITES = $(shell python3 -c 'import site; print(*site.getsitepackages())' 2>/dev/null)
 bundle: default $(if $(BUNDLE_TESTS),$(CUDA_TESTS) $(EMU)) bundle-only
 bundle-only: $(BUILD)/inferd-bundled
-	@./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(CUDA_TESTS))
+	@NCCL='$(NCCL)' ./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(CUDA_TESTS))
 $(BUILD)/inferd-bundled: $(call obj,server/main.c) $(LIBS)
 	$(call run,LINK)$(CC) $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $^ $(LDLIBS)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bundle.sh - one folder that runs where nothing else is installed: the daemon, the CUDA plug-in if it
-# was built, and every shared library they need but the C library's own and the GPU driver's.
+# was built, and every shared library they need but the C library's own and the GPU driver's; and NCCL,
+# which the plug-in looks for when several GPUs share a model, if NCCL=FILE names its library.
 #
 #   ./bundle.sh PROGRAM PLUGIN OUT [TEST...]   PLUGIN may be ''; each TEST goes to OUT/tests
 #
@@ -33,6 +34,11 @@ shift
 LD_LIBRARY_PATH=$here/lib exec "$here/tests/$name" "$@"
 END
     chmod 755 "$out/run-test"
+fi
+
+if [ -n "$plugin" ] && [ -n "${NCCL:-}" ]; then
+    install -m 644 "$NCCL" "$out/lib/libnccl.so.2"
+    objects+=("$NCCL")
 fi
 
 # What belongs to the C library or comes with the driver is the machine's own.

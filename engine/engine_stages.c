@@ -10,6 +10,7 @@
 #include "engine/model/tensor_parallel.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "kernels/comm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,8 +129,8 @@ static bool devices_up(void *context, struct status *st)
     struct device_options options = { .num_threads = (int32_t)c->num_threads,
                                       .isa = c->cpu_isa,
                                       .pin_threads = c->pin_threads };
-    int32_t ranks = (int32_t)c->tensor_parallel_size;
-    if (!executor_open(&e->executor, c->device, &options, ranks, st))
+    struct executor_ranks ranks = { (int32_t)c->tensor_parallel_size, c->device_ids };
+    if (!executor_open(&e->executor, c->device, &options, &ranks, st))
         return false;
     struct device *d = e->executor.workers[0].device;
     bool plan_only = d->backend->caps & BACKEND_PLAN_ONLY;
@@ -144,8 +145,9 @@ static bool devices_up(void *context, struct status *st)
         return false;
     }
     e->info.device = d->description;
-    if (ranks > 1)
-        log_info("%d ranks, each on %s", ranks, d->description);
+    if (ranks.count > 1)
+        log_info("%d ranks, each on %s; they meet through %s", ranks.count, d->description,
+                 e->executor.workers[0].comm->description);
     else
         log_info("device: %s", d->description);
     return true;
@@ -190,6 +192,10 @@ static enum graph_mode choose_graph_mode(const struct engine *e)
                        strcmp(c->cudagraph_mode, "lazy") == 0 || c->cudagraph_capture_sizes;
     if (c->enforce_eager || strcmp(c->cudagraph_mode, "none") == 0)
         return GRAPH_MODE_NONE;
+    if ((backend->caps & BACKEND_CAN_CAPTURE) && !e->executor.workers[0].comm->can_capture) {
+        log_info("no graphs: ranks that share a GPU meet on the host");
+        return GRAPH_MODE_NONE;
+    }
     if (asked && !(backend->caps & BACKEND_CAN_CAPTURE))
         log_warning("--cudagraph-mode %s does nothing: device %s captures no graphs",
                     c->cudagraph_mode, backend->name);
@@ -228,13 +234,16 @@ static bool plan_up(void *context, struct status *st)
         .max_logprobs = (int32_t)c->max_logprobs,
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
+        .ranks_per_device = e->executor.ranks_per_device,
         .kv_cache_dtype = kv_dtype,
         .graph_mode = choose_graph_mode(e),
         .graph_sizes = c->cudagraph_capture_sizes,
         .max_seq_len_to_capture = (int32_t)c->max_seq_len_to_capture,
     };
     const struct memory_plan *p = &e->plan;
-    struct device *d = e->executor.workers[0].device;
+    struct device *d = executor_fullest_device(&e->executor, st);
+    if (!d)
+        return false;
     if (!memory_plan_make(e->model, d, &options, &e->plan, st)) {
         log_advice(e->model, d, &options);
         return false;
@@ -247,7 +256,8 @@ static bool plan_up(void *context, struct status *st)
     e->info.num_kv_cache_groups = p->kv_spec.num_groups;
     e->info.max_logprobs = (int32_t)c->max_logprobs;
     if (p->num_ranks > 1)
-        log_info("memory plan of each of %d ranks (the batch is all ranks'):", p->num_ranks);
+        log_info("memory plan of each of %d ranks%s:", p->num_ranks,
+                 d->backend->caps & BACKEND_HOST_MEMORY ? " (the batch is all ranks')" : "");
     log_info("memory plan: weights %zu, activations %zu, workspace %zu, graphs %zu, batch %zu, "
              "KV cache %zu bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens "
              "at once",
@@ -287,8 +297,9 @@ static bool kv_cache_up(void *context, struct status *st)
     struct engine *e = context;
     if (!executor_allocate(&e->executor, &e->plan, st))
         return false;
-    size_t graphs = (size_t)e->plan.num_ranks * e->plan.graph_bytes; /* not yet */
-    size_t planned = memory_plan_total_bytes(&e->plan) - graphs;
+    const size_t graphs = (size_t)e->plan.ranks_per_device * e->plan.graph_bytes; /* not yet */
+    const size_t devices = (size_t)(e->plan.num_ranks / e->plan.ranks_per_device);
+    const size_t planned = devices * (memory_plan_total_bytes(&e->plan) - graphs);
     size_t taken = executor_taken_bytes(&e->executor);
     log_info("memory taken: %zu bytes, planned: %zu", taken, planned);
     /* Other devices round what they give out. */

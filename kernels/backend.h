@@ -31,6 +31,7 @@ enum memory_kind {
 };
 enum copy_kind { COPY_TO_DEVICE, COPY_TO_HOST, COPY_ON_DEVICE };
 
+struct comm;
 struct graph;
 
 /* Queries of multi-head latent attention (DeepSeek-AI, 2024, arXiv:2405.04434), where all heads
@@ -54,6 +55,10 @@ struct backend {
     /* The calling thread, and those it starts, are going to fill the device's memory: they shall
      * run where that lies. */
     void (*bind_loader)(struct device *d);
+    /* Communicators of ranks on these devices, of which no two are one GPU; out[r] is devices[r]'s.
+     * NULL: the ranks reach each other's memory, and comm_local_open's do. */
+    bool (*comm_open)(struct comm **out, struct device *const *devices, int32_t world_size,
+                      struct status *st);
     bool (*memory_info)(struct device *d, struct memory_info *out, struct status *st);
     /* Zeroed, 64-byte aligned. Large pieces are committed as they are touched where the system
      * works that way. */

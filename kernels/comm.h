@@ -10,6 +10,8 @@
 
 struct comm {
     int32_t rank, world_size;
+    bool can_capture;      /* the collectives may be part of a captured graph */
+    char description[160]; /* how the ranks reach each other, for the log */
     /* x = sum over the ranks of x, added in rank order: the same bits at every rank, each time. */
     void (*all_reduce)(struct comm *c, struct device *d, struct tensor *x);
     /* out [rows, world_size * x->cols] = the ranks' x side by side. */

@@ -288,7 +288,8 @@ bool comm_local_open(struct comm **out, int32_t world_size, struct status *st)
                                  .broadcast = local_broadcast,
                                  .barrier = local_barrier,
                                  .abort = local_abort,
-                                 .close = local_close };
+                                 .close = local_close,
+                                 .description = "threads of this process" };
         c->world = w;
         out[rank] = &c->base;
     }

@@ -63,6 +63,7 @@ struct comm *comm_self_open(void)
     *c = (struct comm){
         .rank = 0,
         .world_size = 1,
+        .can_capture = true,
         .all_reduce = self_all_reduce,
         .all_gather = self_all_gather,
         .broadcast = self_broadcast,

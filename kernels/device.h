@@ -28,6 +28,7 @@ struct workspace_desc {
     int32_t vocab_size;
     /* The largest mixture of experts; all 0: none. */
     int32_t num_experts, num_experts_per_tok, moe_hidden_size, moe_intermediate_size;
+    int32_t num_ranks; /* that share the model; 0 or 1: there is one */
 };
 
 struct memory_info {

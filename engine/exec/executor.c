@@ -7,38 +7,118 @@
 #include "kernels/comm.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool open_comms(struct comm **comms, int32_t num_ranks, struct status *st)
+/* --- ranks and their devices ------------------------------------------------------------------ */
+
+/* As many numbers as there are ranks. */
+static bool parse_device_ids(const char *text, int32_t count, int32_t *ids, struct status *st)
 {
-    if (num_ranks > 1)
-        return comm_local_open(comms, num_ranks, st);
+    const char *at = text;
+    int32_t found = 0;
+    for (bool more = true; more; found++) {
+        char *end;
+        errno = 0;
+        const long id = strtol(at, &end, 10);
+        if (end == at || *at < '0' || *at > '9' || errno || id > INT32_MAX ||
+            (*end != ',' && *end != '\0'))
+            return status_set(st, STATUS_INVALID,
+                              "--device-ids %.80s: expected numbers of GPUs with commas between "
+                              "them, as 0,1",
+                              text);
+        if (found < count)
+            ids[found] = (int32_t)id;
+        more = *end == ',';
+        at = end + 1;
+    }
+    if (found == count)
+        return true;
+    return status_set(
+        st, STATUS_INVALID,
+        "--device-ids %.80s names %d GPUs, and --tensor-parallel-size is %d: give one "
+        "for each rank",
+        text, found, count);
+}
+
+static int32_t most_on_one(const int32_t *ids, int32_t count)
+{
+    int32_t most = 0;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t same = 0;
+        for (int32_t j = 0; j < count; j++)
+            same += ids[j] == ids[i];
+        most = same > most ? same : most;
+    }
+    return most;
+}
+
+/* Ranks on one GPU meet on the host: kernels that wait for each other need not get there at the
+ * same time, and then wait forever. */
+static bool open_comms(const struct executor *x, struct comm **comms, struct status *st)
+{
+    struct device *devices[LIMIT_TENSOR_PARALLEL_SIZE];
+    const struct backend *backend = x->workers[0].device->backend;
+    for (int32_t i = 0; i < x->num_workers; i++)
+        devices[i] = x->workers[i].device;
+    if (x->num_workers > 1 && backend->comm_open && x->ranks_per_device == 1)
+        return backend->comm_open(comms, devices, x->num_workers, st);
+    if (x->num_workers > 1)
+        return comm_local_open(comms, x->num_workers, st);
     comms[0] = comm_self_open();
     return true;
 }
 
-bool executor_open(struct executor *x, const char *backend_name,
-                   const struct device_options *options, int32_t num_ranks, struct status *st)
+static bool open_workers(struct executor *x, const char *backend_name,
+                         const struct device_options *options, const int32_t *ids,
+                         int32_t num_ranks, struct status *st)
 {
-    struct comm *comms[LIMIT_TENSOR_PARALLEL_SIZE];
-    assert(num_ranks >= 1 && num_ranks <= LIMIT_TENSOR_PARALLEL_SIZE);
-    memset(x, 0, sizeof *x);
-    if (!open_comms(comms, num_ranks, st))
-        return false;
-    x->workers = xcalloc((size_t)num_ranks, sizeof *x->workers);
     for (int32_t rank = 0; rank < num_ranks; rank++) {
         struct device_options own = *options;
+        own.index = ids[rank];
         own.share = rank;
         own.num_shares = num_ranks;
-        if (!worker_open(&x->workers[rank], comms[rank], backend_name, &own, st)) {
-            while (++rank < num_ranks)
-                comms[rank]->close(comms[rank]);
-            executor_close(x);
+        if (!worker_open(&x->workers[rank], rank, backend_name, &own, st))
             return false;
-        }
         x->num_workers++;
+        if (strcmp(backend_name, "auto") == 0) /* all are of one kind */
+            backend_name = x->workers[0].device->backend->name;
     }
+    return true;
+}
+
+bool executor_open(struct executor *x, const char *backend_name,
+                   const struct device_options *options, const struct executor_ranks *ranks,
+                   struct status *st)
+{
+    struct comm *comms[LIMIT_TENSOR_PARALLEL_SIZE];
+    int32_t ids[LIMIT_TENSOR_PARALLEL_SIZE];
+    assert(ranks->count >= 1 && ranks->count <= LIMIT_TENSOR_PARALLEL_SIZE);
+    memset(x, 0, sizeof *x);
+    for (int32_t rank = 0; rank < ranks->count; rank++)
+        ids[rank] = rank;
+    if (ranks->device_ids && strchr(backend_name, ':'))
+        return status_set(
+            st, STATUS_INVALID,
+            "--device %.80s and --device-ids %.80s both number GPUs: give --device cuda",
+            backend_name, ranks->device_ids);
+    if (ranks->device_ids && !parse_device_ids(ranks->device_ids, ranks->count, ids, st))
+        return false;
+    x->workers = xcalloc((size_t)ranks->count, sizeof *x->workers);
+    bool ok = open_workers(x, backend_name, options, ids, ranks->count, st);
+    const bool on_host = ok && (x->workers[0].device->backend->caps & BACKEND_HOST_MEMORY);
+    if (on_host && ranks->device_ids)
+        ok = status_set(st, STATUS_INVALID,
+                        "--device-ids %.80s: the device is the CPU, which has no numbers",
+                        ranks->device_ids);
+    x->ranks_per_device = on_host ? ranks->count : most_on_one(ids, ranks->count);
+    if (!ok || !open_comms(x, comms, st)) {
+        executor_close(x);
+        return false;
+    }
+    for (int32_t rank = 0; rank < ranks->count; rank++)
+        worker_join(&x->workers[rank], comms[rank]);
     return true;
 }
 
@@ -49,6 +129,24 @@ void executor_close(struct executor *x)
     free(x->workers);
     memset(x, 0, sizeof *x);
 }
+
+struct device *executor_fullest_device(const struct executor *x, struct status *st)
+{
+    struct device *fullest = NULL;
+    size_t least = SIZE_MAX;
+    for (int32_t i = 0; i < x->num_workers; i++) {
+        struct device *d = x->workers[i].device;
+        struct memory_info memory;
+        if (!d->backend->memory_info(d, &memory, st))
+            return NULL;
+        if (!fullest || memory.available_bytes < least)
+            fullest = d;
+        least = memory.available_bytes < least ? memory.available_bytes : least;
+    }
+    return fullest;
+}
+
+/* --- weights ---------------------------------------------------------------------------------- */
 
 /* A rank that loads its weights. */
 struct loader {
@@ -117,6 +215,21 @@ void executor_unload_weights(struct executor *x)
         worker_unload_weights(&x->workers[i]);
 }
 
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static bool open_batches(struct executor *x, const struct memory_plan *plan, struct status *st)
+{
+    const bool shared = x->workers[0].device->backend->caps & BACKEND_HOST_MEMORY;
+    const int32_t count = shared ? 1 : x->num_workers;
+    x->batches = xcalloc((size_t)count, sizeof *x->batches);
+    for (int32_t i = 0; i < count; i++) {
+        x->num_batches++;
+        if (!batch_open(&x->batches[i], &plan->batch_limits, x->workers[i].device, st))
+            return false;
+    }
+    return true;
+}
+
 bool executor_allocate(struct executor *x, const struct memory_plan *plan, struct status *st)
 {
     for (int32_t i = 0; i < x->num_workers; i++) {
@@ -125,7 +238,7 @@ bool executor_allocate(struct executor *x, const struct memory_plan *plan, struc
             return false;
         }
     }
-    if (!batch_open(&x->batch, &plan->batch_limits, x->workers[0].device, st)) {
+    if (!open_batches(x, plan, st)) {
         executor_release(x);
         return false;
     }
@@ -135,11 +248,16 @@ bool executor_allocate(struct executor *x, const struct memory_plan *plan, struc
 
 void executor_release(struct executor *x)
 {
-    if (x->batch.host.data)
-        batch_close(&x->batch, x->workers[0].device);
+    for (int32_t i = 0; i < x->num_batches; i++)
+        batch_close(&x->batches[i], x->workers[i].device);
+    free(x->batches);
+    x->batches = NULL;
+    x->num_batches = 0;
     for (int32_t i = x->num_workers - 1; i >= 0; i--)
         worker_release(&x->workers[i]);
 }
+
+/* --- steps ------------------------------------------------------------------------------------ */
 
 bool executor_start(struct executor *x, struct status *st)
 {
@@ -161,7 +279,7 @@ void executor_stop(struct executor *x)
 static void post(struct executor *x)
 {
     for (int32_t i = 0; i < x->num_workers; i++)
-        worker_post(&x->workers[i], &x->batch);
+        worker_post(&x->workers[i], &x->batches[i < x->num_batches ? i : 0]);
 }
 
 /* Waits for all ranks; the first failure counts. */
@@ -183,9 +301,11 @@ bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, 
     const int32_t total = graph_buckets_count(&x->graphs);
     for (int32_t i = total - 1; i >= 0; i--) {
         const struct graph_bucket bucket = graph_buckets_get(&x->graphs, i);
-        batch_fill(&x->batch, &nobody);
-        batch_pad(&x->batch, &bucket);
-        x->batch.capture = true;
+        for (int32_t b = 0; b < x->num_batches; b++) {
+            batch_fill(&x->batches[b], &nobody);
+            batch_pad(&x->batches[b], &bucket);
+            x->batches[b].capture = true;
+        }
         post(x);
         if (!await(x, st))
             return false;
@@ -196,21 +316,23 @@ bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, 
 }
 
 /* A step that a graph takes is padded to its bucket, in the same way for all ranks. */
-static void pad(struct executor *x)
+static void pad(const struct graph_buckets *graphs, struct batch *batch)
 {
-    const struct attn_metadata *m = &x->batch.attn[0];
-    if (!batch_is_decode(&x->batch))
+    const struct attn_metadata *m = &batch->attn[0];
+    if (!batch_is_decode(batch))
         return;
-    const struct graph_bucket bucket = graph_buckets_find(&x->graphs, m->num_seqs, m->max_seq_len);
+    const struct graph_bucket bucket = graph_buckets_find(graphs, m->num_seqs, m->max_seq_len);
     if (bucket.num_seqs > 0)
-        batch_pad(&x->batch, &bucket);
+        batch_pad(batch, &bucket);
 }
 
 void executor_submit(struct executor *x, const struct step *step)
 {
     assert(!x->submitted);
-    batch_fill(&x->batch, step);
-    pad(x);
+    for (int32_t i = 0; i < x->num_batches; i++) {
+        batch_fill(&x->batches[i], step);
+        pad(&x->graphs, &x->batches[i]);
+    }
     x->submitted = step;
     post(x);
 }
@@ -219,6 +341,6 @@ void executor_collect(struct executor *x, struct step_output *output)
 {
     assert(x->submitted);
     if (await(x, &output->status))
-        batch_collect(&x->batch, x->submitted, output);
+        batch_collect(&x->batches[0], x->submitted, output);
     x->submitted = NULL;
 }

@@ -10,18 +10,31 @@
 struct executor {
     struct worker *workers; /* [num_workers], by rank */
     int32_t num_workers;
-    struct batch batch;
+    int32_t ranks_per_device; /* the most that share one device, and its memory */
+    /* One that all ranks read, or one for each where devices have memory of their own. */
+    struct batch *batches; /* [num_batches] */
+    int32_t num_batches;
     struct graph_buckets graphs;  /* of all ranks */
     const struct step *submitted; /* between submit and collect */
 };
 
-/* `num_ranks` share the model, and the CPUs and threads of `options` too; at most
- * LIMIT_TENSOR_PARALLEL_SIZE. */
+/* Which ranks there are. */
+struct executor_ranks {
+    int32_t count; /* they share the model; at most LIMIT_TENSOR_PARALLEL_SIZE */
+    /* "1,0": the GPU of each rank. One that is named twice has two ranks, which is for tests: they
+     * wait for each other on the host. NULL: rank r is on GPU r. */
+    const char *device_ids;
+};
+
+/* On the CPU the ranks share the CPUs and threads of `options` too. */
 bool executor_open(struct executor *x, const char *backend_name,
-                   const struct device_options *options, int32_t num_ranks, struct status *st);
+                   const struct device_options *options, const struct executor_ranks *ranks,
+                   struct status *st);
 void executor_close(struct executor *x);
 bool executor_load_weights(struct executor *x, const struct model *m, struct status *st);
 void executor_unload_weights(struct executor *x);
+/* Of the devices, the one with the least memory left. NULL: it cannot be told. */
+struct device *executor_fullest_device(const struct executor *x, struct status *st);
 /* What the devices have given out so far, weights that are mapped from a file included. */
 size_t executor_taken_bytes(const struct executor *x);
 bool executor_allocate(struct executor *x, const struct memory_plan *plan, struct status *st);

@@ -77,10 +77,12 @@ static size_t own_bytes(const struct memory_plan *p)
     return p->weights.bytes + p->activation_bytes + p->workspace_bytes + p->graph_bytes;
 }
 
-/* All but the KV cache, over all ranks. */
+/* All but the KV cache, of all ranks of a device. */
 static size_t fixed_bytes(const struct memory_plan *p)
 {
-    return (size_t)p->num_ranks * own_bytes(p) + p->batch_bytes;
+    bool one_batch = !p->batch_limits.copy_references; /* in the host's memory */
+    size_t batches = one_batch ? 1 : (size_t)p->ranks_per_device;
+    return (size_t)p->ranks_per_device * own_bytes(p) + batches * p->batch_bytes;
 }
 
 /* The most blocks, over all groups, that one request of max_model_len holds at a time. */
@@ -106,7 +108,7 @@ static int64_t count_blocks(const struct memory_plan_options *o, const struct me
                             size_t budget, size_t *available_for_kv)
 {
     *available_for_kv = budget > fixed_bytes(p) ? budget - fixed_bytes(p) : 0;
-    *available_for_kv /= (size_t)p->num_ranks;
+    *available_for_kv /= (size_t)p->ranks_per_device;
     if (o->kv_cache_memory_bytes > 0)
         *available_for_kv = (size_t)o->kv_cache_memory_bytes;
     int64_t blocks = (int64_t)(*available_for_kv / p->block_bytes);
@@ -141,7 +143,7 @@ static bool refuse(const struct memory_plan *p, int64_t blocks, size_t available
                       "request of max_model_len %d needs %zu more, and %zu are available in all; "
                       "not one block fits: free memory, or lower --max-num-batched-tokens, or "
                       "raise --gpu-memory-utilization or --kv-cache-memory-bytes",
-                      fixed_bytes(p), p->max_model_len, needed * (size_t)p->num_ranks,
+                      fixed_bytes(p), p->max_model_len, needed * (size_t)p->ranks_per_device,
                       p->memory.available_bytes);
 }
 
@@ -151,6 +153,7 @@ static bool plan_rank(const struct model *m, struct device *d, const struct memo
 {
     memset(p, 0, sizeof *p);
     p->num_ranks = decoder_desc_num_ranks(&m->desc);
+    p->ranks_per_device = o->ranks_per_device > 0 ? o->ranks_per_device : p->num_ranks;
     p->block_size = o->block_size;
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
         !weights_plan(m, d, &p->weights, st) || !plan_graphs(m, d, o, p, st))
@@ -191,7 +194,7 @@ bool memory_plan_make(const struct model *m, struct device *d, const struct memo
 
 size_t memory_plan_total_bytes(const struct memory_plan *p)
 {
-    return fixed_bytes(p) + (size_t)p->num_ranks * p->kv_cache_bytes;
+    return fixed_bytes(p) + (size_t)p->ranks_per_device * p->kv_cache_bytes;
 }
 
 size_t memory_plan_rank_bytes(const struct memory_plan *p)

@@ -1,7 +1,7 @@
 /* memory_plan.h - every byte the engine will hold on a device, worked out before any is taken.
  *
- * With several ranks, which are alike, it is the plan of each, but for the batch: that is one for
- * all. On the host they share the memory too.
+ * With several ranks, which are alike, it is the plan of each. On the host they share the memory
+ * and one batch; GPUs have theirs, and a batch for each rank.
  *
  * `inferd plan` prints it and `inferd serve` allocates by it; both come from here. The KV cache
  * gets what the utilization leaves, or an exact size. A plan that cannot hold one request of
@@ -24,6 +24,7 @@ struct memory_plan_options {
     int32_t max_num_seqs, max_num_batched_tokens, max_logprobs;
     int32_t long_prefill_token_threshold; /* 0: none */
     int32_t tensor_parallel_size;         /* ranks */
+    int32_t ranks_per_device;             /* that share a device's memory; 0: all */
     enum dtype kv_cache_dtype;
     /* Which graphs are captured, by the device's power to. */
     enum graph_mode graph_mode;
@@ -33,12 +34,12 @@ struct memory_plan_options {
 
 struct memory_plan {
     struct memory_info memory; /* before anything was allocated */
-    int32_t num_ranks;
+    int32_t num_ranks, ranks_per_device;
     struct weights_size weights;
     size_t activation_bytes; /* the decoder's arena, logits included */
     size_t workspace_bytes;  /* the device's scratch */
     size_t graph_bytes;      /* what captured steps will take of the driver, an estimate */
-    size_t batch_bytes;      /* staging of a step's inputs and outputs; of all ranks together */
+    size_t batch_bytes;      /* staging of a step's inputs and outputs */
     size_t kv_cache_bytes;   /* num_blocks * block_bytes */
     size_t block_bytes;      /* the layers of a group, K and V */
     int32_t num_blocks, block_size;
@@ -54,11 +55,11 @@ struct memory_plan {
     struct graph_buckets graphs;
 };
 
-/* `m` is the whole model, `d` any rank's device. */
+/* `m` is the whole model, `d` the device of those with the least memory left. */
 bool memory_plan_make(const struct model *m, struct device *d,
                       const struct memory_plan_options *options, struct memory_plan *out,
                       struct status *st);
-/* All that the device holds. */
+/* All that a device holds. */
 size_t memory_plan_total_bytes(const struct memory_plan *p);
 /* The same of one rank that has a device of its own, and the batch on it. */
 size_t memory_plan_rank_bytes(const struct memory_plan *p);

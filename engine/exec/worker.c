@@ -7,29 +7,25 @@
 #include "engine/model/kv_scales.h"
 #include "engine/model/tensor_parallel.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool worker_open(struct worker *w, struct comm *comm, const char *backend_name,
+bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
                  const struct device_options *options, struct status *st)
 {
-    *w = (struct worker){ .rank = comm->rank, .comm = comm };
-    if (backend_open(backend_name, options, &w->device, st)) {
-        const struct backend *backend = w->device->backend;
-        if (comm->world_size == 1 || (backend->caps & BACKEND_HOST_MEMORY)) {
-            pthread_mutex_init(&w->mutex, NULL);
-            pthread_cond_init(&w->changed, NULL);
-            return true;
-        }
-        status_set(st, STATUS_UNSUPPORTED,
-                   "--tensor-parallel-size %d: ranks on device %s are not implemented; use "
-                   "--device cpu or 1",
-                   comm->world_size, backend->name);
-        backend->close(w->device);
-        w->device = NULL;
-    }
-    comm->close(comm);
-    return false;
+    *w = (struct worker){ .rank = rank };
+    if (!backend_open(backend_name, options, &w->device, st))
+        return false;
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->changed, NULL);
+    return true;
+}
+
+void worker_join(struct worker *w, struct comm *comm)
+{
+    assert(comm->rank == w->rank);
+    w->comm = comm;
 }
 
 void worker_close(struct worker *w)
@@ -38,7 +34,9 @@ void worker_close(struct worker *w)
         return;
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->mutex);
-    w->comm->close(w->comm);
+    if (w->comm)
+        w->comm->close(w->comm);
+    w->comm = NULL;
     w->device->backend->close(w->device);
     w->device = NULL;
 }

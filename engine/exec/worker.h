@@ -31,9 +31,10 @@ struct worker {
     struct status status; /* of the batch that is done */
 };
 
-/* Takes `comm`, also when it fails. */
-bool worker_open(struct worker *w, struct comm *comm, const char *backend_name,
+bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
                  const struct device_options *options, struct status *st);
+/* Before anything else is asked of the worker; takes `comm`. */
+void worker_join(struct worker *w, struct comm *comm);
 /* Any thread; several ranks may load at once. */
 bool worker_load_weights(struct worker *w, const struct model *m, struct status *st);
 /* Workspace, KV cache and decoder, as planned. */

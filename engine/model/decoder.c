@@ -157,6 +157,7 @@ void decoder_workspace(const struct decoder_desc *desc, const struct decoder_lim
     out->head_dim = desc->head_dim;
     out->latent_dim = desc->kv_lora_rank;
     out->vocab_size = desc->vocab_size;
+    out->num_ranks = decoder_desc_num_ranks(desc);
 }
 
 /* --- what the backend must offer ------------------------------------------------------------- */

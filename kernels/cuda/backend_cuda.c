@@ -1,6 +1,7 @@
 /* backend_cuda.c - the GPU as a backend: the workspace, the ops as launches, the list of ops. */
 #include "kernels/backend.h"
 
+#include "kernels/cuda/comm_cuda.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/plugin.h"
 
@@ -31,7 +32,8 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
     d->linear_input = d->sampling = NULL;
     d->moe = NULL;
     d->partials = NULL;
-    d->linear_input_bytes = 0;
+    d->linear_input_bytes = d->comm_scratch_bytes = 0;
+    d->comm_scratch = NULL;
     d->partial_slots = 0;
     if (!cuda_alloc(device, &d->workspace, cuda_workspace_total(&p), MEMORY_DEVICE, st))
         return status_prefix(st, "workspace for %d tokens in a step: ", w->max_num_tokens);
@@ -43,6 +45,8 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
     d->partial_slots = p.partial_slots;
     d->sampling = at + p.linear + p.attention;
     d->moe = at + p.linear + p.attention + p.sampling;
+    d->comm_scratch = (float *)(at + p.linear + p.attention + p.sampling + p.moe);
+    d->comm_scratch_bytes = p.comm;
     return true;
 }
 
@@ -272,6 +276,7 @@ const struct backend backend_cuda = {
     .close = cuda_close,
     .bind_thread = cuda_bind_thread,
     .bind_loader = cuda_bind_loader,
+    .comm_open = cuda_comm_open,
     .memory_info = cuda_memory_info,
     .alloc = cuda_alloc,
     .free = cuda_free,

@@ -53,7 +53,9 @@ struct cuda_device {
     float *partials; /* of decode attention */
     int32_t partial_slots;
     void *sampling;
-    char *moe; /* see struct cuda_moe_parts */
+    char *moe;           /* see struct cuda_moe_parts */
+    float *comm_scratch; /* of collectives through NCCL */
+    size_t comm_scratch_bytes;
 
     /* --- loading: several threads pack at once --- */
     pthread_mutex_t mutex; /* guards what follows, and base.error while threads pack */

@@ -33,6 +33,9 @@ enum {
     CUDA_MLA_MAX_VALUE_DIM = 512,
     CUDA_MLA_ROWS = 64, /* of a block */
     CUDA_MLA_MAX_PARTIAL_SLOTS = 256,
+    /* Of the messages of a collective that a rank receives at once; longer ones are taken in turns.
+     */
+    CUDA_COMM_BYTES = 16 << 20,
     CUDA_WORKSPACE_ALIGN = 256,
     /* A mixture of experts takes tokens in turns whose intermediate results fit into so many bytes,
      * or of CUDA_MOE_MIN_PAIRS (token, expert) pairs where that is more: with hundreds of experts
@@ -110,13 +113,13 @@ static inline size_t cuda_attention_partial_floats(const struct workspace_desc *
 
 /* The parts of the workspace, each a multiple of CUDA_WORKSPACE_ALIGN, in bytes. */
 struct cuda_workspace_parts {
-    size_t linear, attention, sampling, moe;
+    size_t linear, attention, sampling, moe, comm;
     int32_t partial_slots;
 };
 
 static inline size_t cuda_workspace_total(const struct cuda_workspace_parts *p)
 {
-    return p->linear + p->attention + p->sampling + p->moe;
+    return p->linear + p->attention + p->sampling + p->moe + p->comm;
 }
 
 static inline size_t cuda_workspace_aligned(size_t bytes)
@@ -189,6 +192,18 @@ static inline int32_t cuda_partial_slots(const struct workspace_desc *w)
     return (int32_t)(all < most ? all : most);
 }
 
+/* Room for all ranks' part of a row, and for more rows as long as it is no more than
+ * CUDA_COMM_BYTES. */
+static inline size_t cuda_comm_bytes(const struct workspace_desc *w, int32_t rows)
+{
+    const int32_t cols =
+        w->max_in_features > w->max_out_features ? w->max_in_features : w->max_out_features;
+    const size_t row = ((size_t)cols + 1) * (size_t)w->num_ranks * sizeof(float);
+    const size_t all = row * (size_t)rows, usual = CUDA_COMM_BYTES;
+    const size_t most = row > usual ? row : usual;
+    return w->num_ranks > 1 ? all < most ? all : most : 0;
+}
+
 static inline struct cuda_workspace_parts cuda_workspace_parts(const struct workspace_desc *w)
 {
     const int32_t rows =
@@ -202,6 +217,7 @@ static inline struct cuda_workspace_parts cuda_workspace_parts(const struct work
     p.sampling = cuda_workspace_aligned((size_t)w->max_logits_rows * 2 * (size_t)w->vocab_size *
                                         sizeof(float));
     p.moe = cuda_moe_parts(w).bytes;
+    p.comm = cuda_workspace_aligned(cuda_comm_bytes(w, rows));
     return p;
 }
 

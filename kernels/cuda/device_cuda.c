@@ -75,8 +75,10 @@ static bool choose_device(struct cuda_device *d, int32_t index, struct status *s
     if (error != cudaSuccess || count == 0)
         return no_gpu(st, error);
     if (index < 0 || index >= count)
-        return status_set(st, STATUS_INVALID, "there is no GPU %d: this machine shows %d", index,
-                          count);
+        return status_set(st, STATUS_INVALID,
+                          "there is no GPU %d: this machine shows %d (see --device-ids and "
+                          "--tensor-parallel-size)",
+                          index, count);
     if ((error = cudaSetDevice(index)) != cudaSuccess ||
         (error = cudaGetDeviceProperties(&properties, index)) != cudaSuccess)
         return cuda_failed(st, error, "opening the GPU");
@@ -133,8 +135,10 @@ void cuda_close(struct device *device)
     if (!device)
         return;
     struct cuda_device *d = cuda_device_of(device);
-    if (d->stream)
+    if (d->stream) {
+        cudaSetDevice(d->index);
         cudaStreamSynchronize(d->stream);
+    }
     cuda_staging_close(d);
     cuda_free(device, &d->workspace);
     cudaFree(d->fault);
@@ -162,8 +166,9 @@ void cuda_bind_loader(struct device *d)
 
 bool cuda_memory_info(struct device *d, struct memory_info *out, struct status *st)
 {
-    (void)d;
-    cudaError_t error = cudaMemGetInfo(&out->available_bytes, &out->total_bytes);
+    cudaError_t error = cudaSetDevice(cuda_device_of(d)->index);
+    if (error == cudaSuccess)
+        error = cudaMemGetInfo(&out->available_bytes, &out->total_bytes);
     return error == cudaSuccess || cuda_failed(st, error, "asking for the GPU's free memory");
 }
 
@@ -199,7 +204,9 @@ bool cuda_alloc(struct device *device, struct buffer *out, size_t size_bytes, en
         return true;
     if (kind == MEMORY_PINNED)
         return alloc_pinned(d, out, size_bytes, st);
-    cudaError_t error = cudaMalloc(&out->data, size_bytes);
+    cudaError_t error = cudaSetDevice(d->index); /* the caller may serve several devices */
+    if (error == cudaSuccess)
+        error = cudaMalloc(&out->data, size_bytes);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         cuda_memory_info(device, &memory, st);

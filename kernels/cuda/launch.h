@@ -36,12 +36,15 @@ struct cuda_matrix {
     int32_t rows, cols;
     int64_t stride;
     struct cuda_weight_layout layout;
+    /* Of an embedding: row 0 is that of id first_id; of num_ids ids others have the rest. */
+    int32_t first_id, num_ids;
 };
 
 /* --- embedding.cuh, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu -----------------
  */
 
-/* A row's elements are not rounded to weight->dtype, but to layout.scale_dtype. */
+/* Zeros where another rank has the row. A row's elements are not rounded to weight->dtype, but to
+ * layout.scale_dtype. */
 void cuda_launch_embedding(const struct tensor *out, const int32_t *ids,
                            const struct cuda_matrix *weight, struct cuda_fault *fault,
                            cudaStream_t stream);
@@ -187,6 +190,36 @@ void cuda_launch_attention_simt(const struct cuda_attention *a, cudaStream_t str
 /* Latent attention with a cache in 16 or 8 bits; sizes are multiples of 8 up to CUDA_MLA_MAX_*. */
 void cuda_launch_attention_mla_prefill(const struct cuda_attention *a, cudaStream_t stream);
 void cuda_launch_attention_mla_decode(const struct cuda_attention *a, cudaStream_t stream);
+
+/* --- peer.cu ----------------------------------------------------------------------------------
+ */
+
+/* Ranks whose GPUs reach each other's memory. A message lies in one half of each rank's staging. */
+enum { CUDA_MAX_PEERS = 8, CUDA_PEER_BLOCKS = 16, CUDA_PEER_FLOATS = 128 << 10 };
+struct cuda_peer_flags {
+    uint32_t turn[CUDA_PEER_BLOCKS]; /* the last one of each block; only this rank's */
+    uint32_t arrived[CUDA_PEER_BLOCKS][CUDA_MAX_PEERS]; /* in which turn each rank is; theirs */
+};
+struct cuda_peers {
+    float *staging[CUDA_MAX_PEERS]; /* [2, CUDA_PEER_FLOATS] on each GPU */
+    struct cuda_peer_flags *flags[CUDA_MAX_PEERS];
+    const uint32_t *called_off; /* host memory: not 0 when nobody shall wait any more */
+    int32_t rank, size;
+};
+
+/* Every rank of `peers` must launch the same one with the same shapes; messages of up to
+ * CUDA_PEER_FLOATS floats, or as many bytes as these have. All ranks get the same bits.
+ * all_gather: rank r's x goes to columns r * rank_cols and up of out, whose data may point at a
+ * column further on. */
+void cuda_launch_peer_all_reduce(const struct cuda_peers *peers, const struct tensor *x,
+                                 cudaStream_t stream);
+void cuda_launch_peer_all_gather(const struct cuda_peers *peers, const struct tensor *out,
+                                 const struct tensor *x, int32_t rank_cols, cudaStream_t stream);
+void cuda_launch_peer_broadcast(const struct cuda_peers *peers, void *data, int32_t bytes,
+                                int32_t root, cudaStream_t stream);
+/* out[i] = the sum of parts[r][i] for r = 0, 1, ...; parts is [num_parts, count]. */
+void cuda_launch_sum_parts(float *out, const float *parts, int64_t count, int32_t num_parts,
+                           cudaStream_t stream);
 
 /* --- sampling.cu, logprobs.cu ------------------------------------------------------------------
  */

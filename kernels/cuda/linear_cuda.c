@@ -66,7 +66,9 @@ struct cuda_matrix cuda_matrix_of(const struct linear *l)
                              .rows = l->out_features,
                              .cols = l->in_features,
                              .stride = cuda_weight_stride(l->in_features),
-                             .layout = layout_of(l) };
+                             .layout = layout_of(l),
+                             .first_id = l->vocab_begin,
+                             .num_ids = l->vocab_size > 0 ? l->vocab_size : l->out_features };
     m.dtype = m.layout.dtype;
     return m;
 }

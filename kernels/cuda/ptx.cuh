@@ -39,6 +39,24 @@ __device__ __forceinline__ uint4 load_once(const void *at)
     return v;
 }
 
+/* A word that other GPUs or the host read and write: what was written before a release is seen
+ * after the acquire that reads it. */
+__device__ __forceinline__ void store_release_system(uint32_t *at, uint32_t value)
+{
+    asm volatile("st.release.sys.global.u32 [%0], %1;\n" ::"l"(at), "r"(value) : "memory");
+}
+__device__ __forceinline__ uint32_t load_acquire_system(const uint32_t *at)
+{
+    uint32_t value;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];\n" : "=r"(value) : "l"(at) : "memory");
+    return value;
+}
+/* Between two looks at a word that another GPU will change. The block may begin anew here when it
+ * is emulated: what it did before must be what it would do again. */
+__device__ __forceinline__ void wait_for_peers(void)
+{
+}
+
 /* Four matrices of 8 x 8 16-bit elements: lane i brings the address of row i % 8 of matrix i / 8,
  * and gets of each matrix elements (i / 4, i % 4 * 2) and the next, or with trans those of the
  * matrix turned over. */

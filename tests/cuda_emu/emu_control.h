@@ -22,6 +22,9 @@ void emu_get_record(struct emu_record *out);
 void emu_fail(const char *function, int after, int error);
 /* What cudaGetDeviceProperties says: the compute capability, and how much memory there is. */
 void emu_set_device(int major, int minor, size_t total_bytes);
+/* So many devices, alike, and whether they can be given access to each other's memory. Else there
+ * are as many as EMU_DEVICE_COUNT in the environment says, or one. */
+void emu_set_device_count(int count, int reach_each_other);
 
 #ifdef __cplusplus
 }

@@ -16,6 +16,8 @@ const char *cudaGetErrorName(cudaError_t error)
         { cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver" },
         { cudaErrorNoDevice, "cudaErrorNoDevice" },
         { cudaErrorInvalidDevice, "cudaErrorInvalidDevice" },
+        { cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle" },
+        { cudaErrorPeerAccessAlreadyEnabled, "cudaErrorPeerAccessAlreadyEnabled" },
         { cudaErrorIllegalAddress, "cudaErrorIllegalAddress" },
         { cudaErrorLaunchFailure, "cudaErrorLaunchFailure" },
         { cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported" },

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -94,6 +95,11 @@ static void swap(struct emu_fiber *from, struct emu_fiber *to)
 
 #if defined(__SANITIZE_ADDRESS__)
 
+void emu_fiber_discard(struct emu_fiber *f)
+{
+    __asan_unpoison_memory_region(f->stack, f->stack_bytes);
+}
+
 /* The thread that runs the grid tells its stack when it first leaves it. */
 static const void *main_bottom;
 static size_t main_bytes;
@@ -122,6 +128,11 @@ void emu_fiber_entered(struct emu_fiber *f)
 }
 
 #else
+
+void emu_fiber_discard(struct emu_fiber *f)
+{
+    (void)f;
+}
 
 void emu_fiber_switch(struct emu_fiber *from, struct emu_fiber *to, bool last)
 {

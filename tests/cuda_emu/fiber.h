@@ -21,6 +21,8 @@ struct emu_fiber {
 void emu_fiber_open(struct emu_fiber *f, size_t stack_bytes);
 /* Makes it begin at `entry` when switched to next. */
 void emu_fiber_reset(struct emu_fiber *f, void (*entry)());
+/* What runs on it is left where it stands; it may be reset. */
+void emu_fiber_discard(struct emu_fiber *f);
 /* `last`: `from` is never switched back to as it stands. */
 void emu_fiber_switch(struct emu_fiber *from, struct emu_fiber *to, bool last);
 /* The first thing that a fiber's entry calls. */

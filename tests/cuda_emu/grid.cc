@@ -29,6 +29,7 @@ static struct emu_thread threads[EMU_MAX_THREADS];
 static struct warp warps[EMU_MAX_THREADS / EMU_WARP];
 static struct emu_fiber outside;
 static unsigned int num_threads, num_ended, num_at_barrier;
+static bool retry; /* the block was given up */
 static void (*body)(void *);
 static void *body_arg;
 alignas(1024) static unsigned char shared_memory[SHARED_LIMIT_BYTES];
@@ -117,8 +118,18 @@ const struct emu_slot *emu_exchange(const char *what, const void *mine, size_t s
     return slots;
 }
 
+void emu_retry_block(void)
+{
+    struct emu_thread *from = emu_self;
+    emu_self = NULL;
+    retry = true;
+    emu_fiber_switch(&from->fiber, &outside, true);
+    abort(); /* it begins anew */
+}
+
 static void run_block(void)
 {
+    retry = false;
     num_ended = num_at_barrier = 0;
     memset(warps, 0, (num_threads + EMU_WARP - 1) / EMU_WARP * sizeof warps[0]);
     for (unsigned int i = 0; i < num_threads; i++) {
@@ -136,9 +147,10 @@ static void run_block(void)
     emu_fiber_switch(&outside, &threads[0].fiber, false);
 }
 
-void emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void (*run)(void *),
-                  void *arg)
+bool emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void (*run)(void *),
+                  void *arg, unsigned long *next)
 {
+    const unsigned long count = (unsigned long)grid.x * grid.y * grid.z;
     if (emu_self)
         emu_die("a kernel was launched from a kernel");
     body = run;
@@ -152,16 +164,18 @@ void emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void
     __asan_poison_memory_region(shared_memory, sizeof shared_memory);
     __asan_unpoison_memory_region(emu_dynamic_shared, shared_bytes);
 #endif
-    for (unsigned int z = 0; z < grid.z; z++) {
-        for (unsigned int y = 0; y < grid.y; y++) {
-            for (unsigned int x = 0; x < grid.x; x++) {
-                emu_block_index.x = x;
-                emu_block_index.y = y;
-                emu_block_index.z = z;
-                /* What a block leaves must not help the next one: every float is NaN. */
-                memset(emu_dynamic_shared, 0xff, shared_bytes);
-                run_block();
-            }
+    for (; *next < count; ++*next) {
+        emu_block_index.x = (unsigned int)(*next % grid.x);
+        emu_block_index.y = (unsigned int)(*next / grid.x % grid.y);
+        emu_block_index.z = (unsigned int)(*next / grid.x / grid.y);
+        /* What a block leaves must not help the next one: every float is NaN. */
+        memset(emu_dynamic_shared, 0xff, shared_bytes);
+        run_block();
+        if (retry) {
+            for (unsigned int i = 0; i < num_threads; i++)
+                emu_fiber_discard(&threads[i].fiber);
+            return false;
         }
     }
+    return true;
 }

@@ -42,9 +42,14 @@ extern struct uint3 emu_block_index;
 extern struct dim3 emu_block_size, emu_grid_size;
 extern unsigned char *emu_dynamic_shared;
 
-/* Runs body() once per thread of the grid. */
-void emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void (*body)(void *),
-                  void *arg);
+/* Runs body() once per thread of the grid, beginning with block *next, which counts x first; it is
+ * the first that is not done afterwards. False: that one waits for something, see emu_retry_block,
+ * and the grid shall go on with it later. */
+bool emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void (*body)(void *),
+                  void *arg, unsigned long *next);
+/* Gives the block up, to begin it anew when others have run: what it has done so far must be what
+ * it would do again. */
+[[noreturn]] void emu_retry_block(void);
 void emu_barrier(void);
 /* Every lane brings `size` bytes to operation `what` (a literal); when all have come, returns the
  * 32 slots, which stay as they are until the lane's operation after the next. */

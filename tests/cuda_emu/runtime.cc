@@ -1,9 +1,12 @@
-/* runtime.cc - the CUDA runtime of the emulated device.
+/* runtime.cc - the CUDA runtime of the emulated devices.
  *
  * Nothing runs when it is enqueued. Each stream is a queue of closures, run when something waits
  * for it, so that a host that reads a result too early, or reuses a buffer too early, is seen.
- * Device memory lies apart from all other memory and can be touched only while the device runs: a
- * host that looks at a device address faults. Every piece ends at a page that cannot be touched. */
+ * A closure that waits for another stream is tried again later: other streams run meanwhile, and
+ * other threads of the host, which may still have to enqueue what it waits for.
+ * Device memory lies apart from all other memory and can be touched only while its device runs, or
+ * one that was given access: a host that looks at a device address faults. Every piece ends at a
+ * page that cannot be touched. */
 #include "tests/cuda_emu/include/cuda_runtime.h"
 #include "tests/cuda_emu/emu_control.h"
 
@@ -12,8 +15,10 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -30,10 +35,12 @@ const size_t PAGE = 4096, ALIGNMENT = 256;
 const size_t RESERVED_BYTES = (size_t)64 << 30; /* of addresses, not of memory */
 const size_t GRAPH_NODE_BYTES = 1 << 10;
 const int USUAL_SHARED_BYTES = 48 << 10; /* of a block whose kernel has not asked for more */
+const int MAX_DEVICES = 8, ALL_DEVICES = -1;
 
 struct piece {
     size_t bytes, mapped_bytes; /* asked for; whole pages, without the guard behind */
     char *mapped;
+    int device;
 };
 
 std::recursive_mutex mutex;
@@ -49,7 +56,14 @@ std::map<const void *, int> shared_limits; /* of kernels that have asked for mor
 std::string fail_function;
 int fail_after = 0;
 cudaError_t fail_error;
-int running;                   /* depth: device memory is in reach */
+uint32_t in_reach;                         /* the devices whose memory is, as bits */
+int num_devices = 0;                       /* 0: as the environment says */
+size_t device_bytes[MAX_DEVICES];          /* held now, of each */
+bool can_access[MAX_DEVICES][MAX_DEVICES]; /* of the other one's memory */
+bool peers_reach = true;                   /* whether that may be asked for */
+thread_local int current_device = 0;
+std::set<cudaStream_t> streams;
+uint64_t progress;             /* grows with every closure and every block that is done */
 thread_local int capturing;    /* streams that this thread captures */
 thread_local bool invalidated; /* its capture, by a call that none may hold */
 
@@ -96,21 +110,34 @@ cudaError_t enter_outside_captures(const char *function)
     return refuse(cudaErrorStreamCaptureUnsupported);
 }
 
-void protect(int rights)
+int device_count()
 {
-    for (auto &p : pieces)
-        if (mprotect(p.second.mapped, p.second.mapped_bytes, rights) != 0)
-            emu_die("mprotect failed");
+    const char *text = getenv("EMU_DEVICE_COUNT");
+    if (num_devices == 0)
+        num_devices = text ? atoi(text) : 1;
+    return num_devices < MAX_DEVICES ? num_devices : MAX_DEVICES;
 }
 
-/* The device runs `work`. */
-void run(const std::function<void()> &work)
+/* The devices whose memory work on `device` reaches, as bits. */
+uint32_t reach_of(int device)
 {
-    if (running++ == 0)
-        protect(PROT_READ | PROT_WRITE);
-    work();
-    if (--running == 0)
-        protect(PROT_NONE);
+    uint32_t bits = device == ALL_DEVICES ? (1u << device_count()) - 1 : 1u << device;
+    for (int peer = 0; device != ALL_DEVICES && peer < device_count(); peer++)
+        bits |= can_access[device][peer] ? 1u << peer : 0;
+    return bits;
+}
+
+/* Brings the memory of those devices into reach, and no other. */
+void set_reach(uint32_t devices)
+{
+    for (auto &p : pieces) {
+        const uint32_t bit = 1u << p.second.device;
+        if (((devices ^ in_reach) & bit) &&
+            mprotect(p.second.mapped, p.second.mapped_bytes,
+                     devices & bit ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
+            emu_die("mprotect failed");
+    }
+    in_reach = devices;
 }
 
 bool is_pinned(const void *at)
@@ -129,38 +156,82 @@ bool is_device(const void *at)
 
 } // namespace
 
+/* False: it waits for something, and must be run again. */
+typedef std::function<bool()> closure;
+struct emu_work {
+    closure run;
+    bool is_kernel; /* reaches the memory of its device; copies reach all */
+};
 struct CUgraph_st {
-    std::vector<std::function<void()>> work;
+    std::vector<emu_work> work;
 };
 struct CUgraphExec_st {
-    std::vector<std::function<void()>> work;
+    std::vector<emu_work> work;
     size_t bytes; /* of device memory, which the driver takes for it */
+    int device;
 };
 struct CUstream_st {
-    std::deque<std::function<void()>> queue;
+    std::deque<emu_work> queue;
     CUgraph_st *capturing = nullptr;
+    int device = 0;
+    uint64_t stuck_at = 0; /* `progress` after the last try */
 };
 struct CUevent_st {
-    CUstream_st *stream = nullptr; /* where it still waits to be reached */
+    uint64_t recorded = 0, reached = 0;
+    cudaStream_t stream = nullptr; /* where it was recorded last */
 };
 
 namespace
 {
 
-void drain(cudaStream_t s)
+/* Runs what can run; whether that was everything. Device memory stays in reach. */
+bool drain(cudaStream_t s)
 {
-    if (s->queue.empty())
-        return;
-    run([s] {
-        while (!s->queue.empty()) {
-            auto work = std::move(s->queue.front());
-            s->queue.pop_front();
-            work();
-        }
-    });
+    while (!s->queue.empty()) {
+        emu_work &work = s->queue.front();
+        set_reach(reach_of(work.is_kernel ? s->device : ALL_DEVICES));
+        if (!work.run())
+            break;
+        s->queue.pop_front();
+        progress++;
+    }
+    s->stuck_at = progress;
+    return s->queue.empty();
 }
 
-void enqueue(cudaStream_t s, std::function<void()> work)
+/* Whether another try may come further: something has moved since the last one. The host's memory,
+ * which kernels look at too, is no part of `progress`. */
+bool may_run(cudaStream_t s, int nth)
+{
+    return !s->queue.empty() && (s->stuck_at != progress || nth % 64 == 0);
+}
+
+/* Returns when `reached` says so, which `s` works towards. */
+void wait_until(std::unique_lock<std::recursive_mutex> &lock, cudaStream_t s,
+                const std::function<bool()> &reached)
+{
+    drain(s);
+    for (int nth = 1; !reached(); nth++) {
+        const uint64_t before = progress;
+        for (auto other : streams)
+            if (may_run(other, nth))
+                drain(other);
+        if (progress != before)
+            continue;
+        set_reach(0);
+        lock.unlock(); /* other threads of the host */
+        usleep(20);
+        lock.lock();
+    }
+    set_reach(0);
+}
+
+void finish(std::unique_lock<std::recursive_mutex> &lock, cudaStream_t s)
+{
+    wait_until(lock, s, [s] { return s->queue.empty(); });
+}
+
+void enqueue_work(cudaStream_t s, emu_work work)
 {
     if (!s)
         emu_die("work in the default stream, which waits for all others");
@@ -168,6 +239,11 @@ void enqueue(cudaStream_t s, std::function<void()> work)
         s->capturing->work.push_back(std::move(work));
     else
         s->queue.push_back(std::move(work));
+}
+
+void enqueue(cudaStream_t s, std::function<void()> copy)
+{
+    enqueue_work(s, { [copy] { return copy(), true; }, false });
 }
 
 } // namespace
@@ -182,16 +258,26 @@ void emu_launch_grid(const void *kernel, dim3 grid, dim3 block, size_t shared_by
          grid.z > 65535 || block.x * block.y * block.z < 1 ||
          block.x * block.y * block.z > EMU_MAX_THREADS || shared_bytes > shared_limit(kernel)))
         error = cudaErrorInvalidConfiguration;
+    if (error == cudaSuccess && stream && stream->device != current_device)
+        error = cudaErrorInvalidResourceHandle;
     if (error != cudaSuccess) {
         last_error = error;
         return;
     }
     record.launches++;
-    enqueue(stream, [=] {
-        emu_run_grid(
+    unsigned long next = 0, tried = 0; /* blocks; `tried`: 1 + the last one begun and given up */
+    auto work = [=]() mutable {
+        const unsigned long before = next;
+        const bool done = emu_run_grid(
             grid, block, shared_bytes, [](void *arg) { (*(const std::function<void()> *)arg)(); },
-            (void *)&body);
-    });
+            (void *)&body, &next);
+        /* A block given up for the first time has done something, too. */
+        progress += next != before || (!done && tried != next + 1);
+        tried = done ? 0 : next + 1;
+        next = done ? 0 : next;
+        return done;
+    };
+    enqueue_work(stream, { work, true });
 }
 
 extern "C" {
@@ -218,25 +304,35 @@ void emu_set_device(int major, int minor, size_t bytes)
     total_bytes = bytes;
 }
 
+void emu_set_device_count(int count, int reach_each_other)
+{
+    guard g(mutex);
+    num_devices = count;
+    peers_reach = reach_each_other != 0;
+}
+
 /* --- device ----------------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
     guard g(mutex);
-    *count = 1;
+    *count = device_count();
     return enter("cudaGetDeviceCount");
 }
 
 cudaError_t cudaSetDevice(int device)
 {
     guard g(mutex);
-    return device == 0 ? enter("cudaSetDevice") : refuse(cudaErrorInvalidDevice);
+    if (device < 0 || device >= device_count())
+        return refuse(cudaErrorInvalidDevice);
+    current_device = device;
+    return enter("cudaSetDevice");
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
 {
     guard g(mutex);
-    if (device != 0)
+    if (device < 0 || device >= device_count())
         return refuse(cudaErrorInvalidDevice);
     *out = {};
     snprintf(out->name, sizeof out->name, "emulated device");
@@ -264,8 +360,30 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     guard g(mutex);
     *total = total_bytes;
-    *free_bytes = total_bytes - record.device_bytes;
+    *free_bytes = total_bytes - device_bytes[current_device];
     return enter("cudaMemGetInfo");
+}
+
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
+{
+    guard g(mutex);
+    *can = device != peer && peers_reach;
+    return device < device_count() && peer < device_count() ? enter("cudaDeviceCanAccessPeer")
+                                                            : refuse(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
+{
+    guard g(mutex);
+    cudaError_t error = enter("cudaDeviceEnablePeerAccess");
+    if (error != cudaSuccess)
+        return error;
+    if (peer < 0 || peer >= device_count() || peer == current_device || flags != 0)
+        return refuse(cudaErrorInvalidDevice);
+    if (can_access[current_device][peer])
+        return refuse(cudaErrorPeerAccessAlreadyEnabled);
+    can_access[current_device][peer] = true;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetLastError(void)
@@ -291,7 +409,7 @@ cudaError_t cudaMalloc(void **out, size_t size_bytes)
     *out = nullptr;
     if (error != cudaSuccess)
         return error;
-    if (size_bytes > total_bytes - record.device_bytes)
+    if (size_bytes > total_bytes - device_bytes[current_device])
         return refuse(cudaErrorMemoryAllocation);
     if (!region) {
         region = (char *)mmap(NULL, RESERVED_BYTES, PROT_NONE,
@@ -303,7 +421,7 @@ cudaError_t cudaMalloc(void **out, size_t size_bytes)
     size_t mapped = (bytes + PAGE - 1) / PAGE * PAGE;
     if (region_used + mapped + PAGE > RESERVED_BYTES)
         return refuse(cudaErrorMemoryAllocation);
-    piece p = { size_bytes, mapped, region + region_used };
+    piece p = { size_bytes, mapped, region + region_used, current_device };
     region_used += mapped + PAGE;
     char *at = p.mapped + (mapped - bytes);
     if (mprotect(p.mapped, mapped, PROT_READ | PROT_WRITE) != 0)
@@ -312,11 +430,11 @@ cudaError_t cudaMalloc(void **out, size_t size_bytes)
         memset(at, 0xa5, size_bytes);
     __asan_poison_memory_region(p.mapped, mapped);
     __asan_unpoison_memory_region(at, size_bytes);
-    if (!running)
-        mprotect(p.mapped, mapped, PROT_NONE);
+    mprotect(p.mapped, mapped, PROT_NONE); /* nothing runs */
     pieces[at] = p;
     record.allocations++;
     record.device_bytes += size_bytes;
+    device_bytes[current_device] += size_bytes;
     *out = at;
     return cudaSuccess;
 }
@@ -337,6 +455,7 @@ cudaError_t cudaFree(void *memory)
          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     record.frees++;
     record.device_bytes -= p->second.bytes;
+    device_bytes[p->second.device] -= p->second.bytes;
     pieces.erase(p);
     return enter("cudaFree");
 }
@@ -377,7 +496,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
                               size_t width, size_t height, enum cudaMemcpyKind kind,
                               cudaStream_t stream)
 {
-    guard g(mutex);
+    std::unique_lock<std::recursive_mutex> lock(mutex);
     cudaError_t error = enter("cudaMemcpyAsync");
     if (error != cudaSuccess)
         return error;
@@ -405,7 +524,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
             memmove((char *)dst + r * dst_pitch, (const char *)src + r * src_pitch, width);
     });
     if (kind == cudaMemcpyDeviceToHost && !is_pinned(dst))
-        drain(stream);
+        finish(lock, stream);
     return cudaSuccess;
 }
 
@@ -439,23 +558,28 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned int flags)
     (void)flags;
     cudaError_t error = enter("cudaStreamCreateWithFlags");
     *out = error == cudaSuccess ? new CUstream_st : nullptr;
+    if (*out) {
+        (*out)->device = current_device;
+        streams.insert(*out);
+    }
     return error;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
-    guard g(mutex);
-    drain(stream);
+    std::unique_lock<std::recursive_mutex> lock(mutex);
+    finish(lock, stream);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    guard g(mutex);
+    std::unique_lock<std::recursive_mutex> lock(mutex);
     if (capturing > 0)
         return enter_outside_captures("cudaStreamSynchronize");
-    drain(stream);
+    finish(lock, stream);
     record.syncs++;
     return enter("cudaStreamSynchronize");
 }
@@ -481,18 +605,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     guard g(mutex);
     event->stream = stream;
-    enqueue(stream, [event] { event->stream = nullptr; });
+    const uint64_t turn = ++event->recorded;
+    enqueue(stream, [event, turn] { event->reached = turn; });
     return enter("cudaEventRecord");
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    guard g(mutex);
-    while (event->stream && !event->stream->queue.empty()) {
-        auto work = std::move(event->stream->queue.front());
-        event->stream->queue.pop_front();
-        run(work);
-    }
+    std::unique_lock<std::recursive_mutex> lock(mutex);
+    if (event->reached < event->recorded)
+        wait_until(lock, event->stream, [event] { return event->reached >= event->recorded; });
     return enter("cudaEventSynchronize");
 }
 
@@ -500,7 +622,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 {
     guard g(mutex);
     (void)flags;
-    enqueue(stream, [event] { cudaEventSynchronize(event); });
+    const uint64_t turn = event->recorded;
+    enqueue_work(stream, { [event, turn] { return event->reached >= turn; }, false });
     return enter("cudaStreamWaitEvent");
 }
 
@@ -544,7 +667,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     *out = nullptr;
     if (error != cudaSuccess)
         return error;
-    *out = new CUgraphExec_st{ graph->work, 0 };
+    *out = new CUgraphExec_st{ graph->work, 0, current_device };
     record.graphs++;
     return cudaSuccess;
 }
@@ -557,10 +680,11 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t graph, cudaStream_t stream)
     const size_t bytes = graph->work.size() * GRAPH_NODE_BYTES;
     if (error != cudaSuccess || graph->bytes > 0)
         return error;
-    if (bytes > total_bytes - record.device_bytes)
+    if (bytes > total_bytes - device_bytes[graph->device])
         return refuse(cudaErrorMemoryAllocation);
     graph->bytes = bytes;
     record.device_bytes += bytes;
+    device_bytes[graph->device] += bytes;
     return cudaSuccess;
 }
 
@@ -574,7 +698,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
         return error;
     record.graph_launches++;
     for (auto &work : graph->work)
-        enqueue(stream, work);
+        enqueue_work(stream, work);
     return cudaSuccess;
 }
 
@@ -589,6 +713,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
 {
     guard g(mutex);
     record.device_bytes -= graph->bytes;
+    device_bytes[graph->device] -= graph->bytes;
     record.graphs--;
     delete graph;
     return cudaSuccess;

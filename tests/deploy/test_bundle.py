@@ -61,6 +61,25 @@ def test_libraries_lie_within(bundle):
                 assert name.startswith(GLIBC) or (bundle / "lib" / name).exists(), (elf, name)
 
 
+def test_carries_nccl(bundle, tmp_path):
+    """Where it is found; the plug-in, real or not, loads it from there with nothing in the environment."""
+    nccl, plugin = BUILD / "emu" / "libnccl.so.2", BUILD / "inferd_cuda_emu.so"
+    if not nccl.exists() or not plugin.exists():
+        pytest.skip("the stand-ins for CUDA and NCCL are not built (make unit-tests)")
+    where = tmp_path / "inferd"
+    subprocess.run(["./bundle.sh", str(BUILD / "inferd-bundled"), str(plugin), str(where)], cwd=ROOT,
+                   check=True, capture_output=True, env={**os.environ, "NCCL": str(nccl)})
+    assert (where / "lib" / "libnccl.so.2").read_bytes() == nccl.read_bytes()
+    model = tmp_path / "tiny"
+    subprocess.run([sys.executable, ROOT / "tests" / "fixtures" / "make_tiny.py", model], check=True)
+    result = subprocess.run(["env", "-i", "EMU_DEVICE_COUNT=2",
+                             f"FAKE_NCCL_RUNTIME={where / 'bin' / 'inferd_cuda.so'}",
+                             str(where / "bin" / "inferd"), "plan", str(model), "--device", "cuda",
+                             "--tensor-parallel-size", "2"], capture_output=True, text=True, cwd="/")
+    assert result.returncode == 0, result.stderr
+    assert "they meet through NCCL 2.32.3" in result.stderr
+
+
 def test_runs_with_an_empty_environment(bundle, tiny_model):
     result = subprocess.run(["env", "-i", str(bundle / "bin" / "inferd"), "plan", str(tiny_model),
                              "--device", "cpu"], capture_output=True, text=True, cwd="/")

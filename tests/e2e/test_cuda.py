@@ -285,3 +285,80 @@ def test_auto_takes_the_gpu(tiny_model, cuda_bin):
     result = run(cuda_bin, "plan", tiny_model)
     assert result.returncode == 0, result.stderr
     assert "device auto: the CPU" not in result.stderr
+
+
+# --- several ranks ------------------------------------------------------------------------------------
+
+EMULATED = "INFERD_TEST_PLUGIN" not in os.environ
+TWO_GPUS = {"EMU_DEVICE_COUNT": "2"}
+
+
+def check_goldens(server, shared_models, length=12):
+    prompts = json.loads((shared_models / "goldens.json").read_text())["prompts"]
+    bodies = [{"prompt": p["ids"], "temperature": 0, "max_tokens": length, "ignore_eos": True,
+               "return_token_ids": True} for p in prompts]
+    for p, choice in zip(prompts, complete_all(server, bodies)):
+        assert choice["token_ids"] == p["greedy_ids"][:length], p["name"]
+
+
+@pytest.mark.skipif(not EMULATED, reason="needs two GPUs: the emulated ones")
+@pytest.mark.parametrize("nccl", [False, True])
+def test_ranks_on_two_gpus(cuda_bin, shared_models, start_server, nccl):
+    """Through each other's memory, from graphs; and with NCCL, that is tests/cuda_emu/fake_nccl.c."""
+    env = dict(TWO_GPUS)
+    if nccl:
+        env["LD_LIBRARY_PATH"] = str(PLUGIN.parent / "emu")
+        env["FAKE_NCCL_RUNTIME"] = str(cuda_bin.parent / "inferd_cuda.so")
+    server = start_server(shared_models / "stories260K", "--device", "cuda", "--tensor-parallel-size",
+                          "2", "--cudagraph-capture-sizes", "2,8", binary=cuda_bin, env=env)
+    log = server.read_log()
+    assert "2 ranks, each on emulated device" in log
+    assert ("meet through NCCL 2.32.3, and peer memory" if nccl else
+            "meet through peer memory; no NCCL (libnccl.so.2: ") in log
+    assert "captured 2 graphs" in log
+    taken = re.search(r"memory taken: (\d+) bytes, planned: (\d+)", log)
+    assert taken[1] == taken[2]
+    check_goldens(server, shared_models)
+
+
+def test_ranks_on_one_gpu(cuda_bin, shared_models, start_server):
+    server = start_server(shared_models / "stories260K", "--device", "cuda", "--tensor-parallel-size",
+                          "2", "--device-ids", "0,0", "--kv-cache-memory-bytes", "32M", binary=cuda_bin)
+    assert "meet through threads of this process" in server.read_log()
+    assert "no graphs: ranks that share a GPU meet on the host" in server.read_log()
+    check_goldens(server, shared_models)
+
+
+@pytest.mark.skipif(not EMULATED, reason="says what one GPU cannot do")
+def test_more_ranks_than_gpus(cuda_bin, tiny_model):
+    for device in "cuda", "auto":
+        result = run(cuda_bin, "serve", tiny_model, "--device", device, "--tensor-parallel-size", "2")
+        assert result.returncode == 1
+        assert "there is no GPU 1: this machine shows 1" in result.stderr
+        assert "--device-ids" in result.stderr
+    result = run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--device-ids", "1")
+    assert result.returncode == 1 and "there is no GPU 1" in result.stderr
+    result = run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--tensor-parallel-size", "2",
+                 "--device-ids", "0")
+    assert result.returncode == 1
+    assert "--device-ids 0 names 1 GPUs, and --tensor-parallel-size is 2" in result.stderr
+    result = run(cuda_bin, "plan", tiny_model, "--device", "cuda:0", "--device-ids", "0")
+    assert result.returncode == 1
+    assert "--device cuda:0 and --device-ids 0 both number GPUs" in result.stderr
+
+
+def test_plan_of_ranks(cuda_bin, tiny_model):
+    """Each rank has a GPU for itself, or shares one; a plan for GPUs that are not here says the same."""
+    options = ["--tensor-parallel-size", "2", "--kv-cache-memory-bytes", "8M", "--json"]
+
+    def plan(*args):
+        result = run(cuda_bin, "plan", tiny_model, *args, *options)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+    shared, alone = plan("--device", "cuda", "--device-ids", "0,0"), plan("--device", "H100")
+    keys = ("weights_bytes", "activation_bytes", "workspace_bytes", "kv_cache_bytes", "batch_bytes")
+    assert shared["tensor_parallel_size"] == alone["tensor_parallel_size"] == 2
+    for p, ranks in (shared, 2), (alone, 1):
+        assert p["total_bytes"] == ranks * (sum(p[k] for k in keys) + p["graph_bytes"])
+    for key in keys:
+        assert shared[key] == alone[key], key

@@ -180,6 +180,22 @@ template <typename T> static inline T atomicCAS(T *at, T expected, T value)
     return old;
 }
 
+/* --- between devices, which take turns -----------------------------------------------------------
+ */
+
+static inline void store_release_system(uint32_t *at, uint32_t value)
+{
+    *at = value;
+}
+static inline uint32_t load_acquire_system(const uint32_t *at)
+{
+    return *(const volatile uint32_t *)at;
+}
+static inline void wait_for_peers(void)
+{
+    emu_retry_block();
+}
+
 /* --- asynchronous copies, done at once -------------------------------------------------------- */
 
 static inline void cp_async_16(void *shared, const void *global, bool valid)

@@ -32,6 +32,7 @@ static void open_run(struct run *r, const char *dir, int32_t num_ranks)
     struct sampling_params params;
     struct model_options model = { .path = dir, .load_format = "auto", .dtype = "float32" };
     struct device_options device = { .num_threads = 2, .isa = "auto", .pin_threads = true };
+    struct executor_ranks ranks = { .count = num_ranks };
     struct memory_plan_options options = { .memory_utilization = 0.5,
                                            .num_blocks_override = 8,
                                            .max_model_len = 128,
@@ -41,7 +42,7 @@ static void open_run(struct run *r, const char *dir, int32_t num_ranks)
                                            .tensor_parallel_size = num_ranks };
     memset(r, 0, sizeof *r);
     assert_true(model_open(&model, &r->model, &st));
-    assert_true(executor_open(&r->executor, "cpu", &device, num_ranks, &st));
+    assert_true(executor_open(&r->executor, "cpu", &device, &ranks, &st));
     assert_int_equal(r->executor.num_workers, num_ranks);
     if (!memory_plan_make(r->model, r->executor.workers[0].device, &options, &r->plan, &st) ||
         !executor_load_weights(&r->executor, r->model, &st) ||
@@ -171,8 +172,8 @@ static void test_a_lost_rank(void **state)
     open_run(&r, dir, 2);
     assert_true(run_step(&r));
     worker_stop(&r.executor.workers[1]);
-    batch_fill(&r.executor.batch, &r.step);
-    worker_post(&r.executor.workers[0], &r.executor.batch);
+    batch_fill(&r.executor.batches[0], &r.step);
+    worker_post(&r.executor.workers[0], &r.executor.batches[0]);
     usleep(20000); /* it waits in the first collective by now */
     r.executor.workers[1].comm->abort(r.executor.workers[1].comm, &why);
     assert_false(worker_wait(&r.executor.workers[0], &why));
@@ -196,10 +197,41 @@ static void test_refusals(void **state)
     struct status st;
     struct device_options device = { .num_threads = 2, .isa = "no such" };
     for (int32_t num_ranks = 1; num_ranks <= 3; num_ranks++) {
-        assert_false(executor_open(&x, "cpu", &device, num_ranks, &st));
+        struct executor_ranks ranks = { .count = num_ranks };
+        assert_false(executor_open(&x, "cpu", &device, &ranks, &st));
         assert_non_null(strstr(st.message, "no such"));
-        assert_false(executor_open(&x, "abacus", &device, num_ranks, &st));
+        assert_false(executor_open(&x, "abacus", &device, &ranks, &st));
         assert_non_null(strstr(st.message, "abacus"));
+    }
+}
+
+/* Lists of GPUs that are none, or too short or long; and the CPU has no numbers. */
+static void test_device_ids(void **state)
+{
+    static const struct {
+        const char *ids, *words;
+    } cases[] = {
+        { "", "expected numbers of GPUs" },
+        { "0,", "expected numbers of GPUs" },
+        { ",0", "expected numbers of GPUs" },
+        { "0,x", "expected numbers of GPUs" },
+        { "0;1", "expected numbers of GPUs" },
+        { "0, 1", "expected numbers of GPUs" },
+        { "-1,0", "expected numbers of GPUs" },
+        { "0,99999999999999999999", "expected numbers of GPUs" },
+        { "0", "names 1 GPUs, and --tensor-parallel-size is 2" },
+        { "0,1,2", "names 3 GPUs, and --tensor-parallel-size is 2" },
+        { "0,1", "the device is the CPU" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct executor x;
+        struct status st;
+        struct device_options device = { .num_threads = 2, .isa = "auto" };
+        struct executor_ranks ranks = { .count = 2, .device_ids = cases[i].ids };
+        assert_false(executor_open(&x, "cpu", &device, &ranks, &st));
+        if (!strstr(st.message, cases[i].words))
+            fail_msg("%s: %s", cases[i].ids, st.message);
     }
 }
 
@@ -211,6 +243,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_rank),
         cmocka_unit_test(test_stop_before_collect),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_device_ids),
     };
     return cmocka_run_group_tests(tests, make_checkpoint, remove_checkpoint);
 }

@@ -67,6 +67,7 @@ static void open_model(struct run *r, const char *dir, const char *dtype, enum g
     struct status st;
     struct model_options model = { .path = dir, .load_format = "auto", .dtype = dtype };
     struct device_options device = { .index = 0 };
+    struct executor_ranks ranks = { .count = 1 };
     memset(r, 0, sizeof *r);
     assert_true(model_open(&model, &r->model, &st));
     struct memory_plan_options options = {
@@ -82,7 +83,7 @@ static void open_model(struct run *r, const char *dir, const char *dtype, enum g
         .graph_sizes = sizes,
         .max_seq_len_to_capture = LEN_TO_CAPTURE,
     };
-    if (!executor_open(&r->executor, "cuda", &device, 1, &st) ||
+    if (!executor_open(&r->executor, "cuda", &device, &ranks, &st) ||
         !memory_plan_make(r->model, r->executor.workers[0].device, &options, &r->plan, &st) ||
         !executor_load_weights(&r->executor, r->model, &st) ||
         !executor_allocate(&r->executor, &r->plan, &st) || !executor_start(&r->executor, &st))

@@ -231,6 +231,34 @@ static void embedding_rows(void **state)
 }
 
 /* The step fails, with the index in words, and the next one does not. */
+/* A rank's rows of the vocabulary: zeros for ids of the others, and a fault for ids of nobody. */
+static void embedding_of_a_rank(void **state)
+{
+    (void)state;
+    struct status st;
+    enum { ROWS = 10, HIDDEN = 33, BEGIN = 20, VOCAB = 47, NUM_IDS = 5 };
+    static const int32_t ids[NUM_IDS] = { 20, 29, 30, 19, 46 };
+    float *rows = random_floats(ROWS * HIDDEN, 1), none[HIDDEN] = { 0 };
+    struct linear l = load_linear(rows, ROWS, HIDDEN, DTYPE_F32, DTYPE_F32);
+    struct tensor out = random_tensor(NUM_IDS, HIDDEN, 1), out_at = gpu_tensor(&gpu, &out);
+    l.vocab_begin = BEGIN;
+    l.vocab_size = VOCAB;
+    int32_t *ids_at = gpu_put(&gpu, ids, sizeof ids);
+    gpu.ops->embedding(gpu.device, &out_at, ids_at, &l);
+    gpu_get_tensor(&gpu, &out, &out_at);
+    for (int i = 0; i < NUM_IDS; i++)
+        assert_same_bits((float *)out.data + i * out.stride,
+                         i < 2 ? rows + (ids[i] - BEGIN) * HIDDEN : none, HIDDEN,
+                         "embedding of a rank");
+    l.vocab_size = VOCAB - 1;
+    gpu.ops->embedding(gpu.device, &out_at, ids_at, &l);
+    assert_false(gpu.ops->sync(gpu.device, &st));
+    assert_non_null(strstr(st.message, "index 46 of row 4 is not in [0, 46)"));
+    gpu_release(&gpu);
+    free(rows);
+    free(out.data);
+}
+
 static void bad_indices(void **state)
 {
     (void)state;
@@ -262,7 +290,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elements),       cmocka_unit_test(gated_activations),
         cmocka_unit_test(norms),          cmocka_unit_test(rotation),
-        cmocka_unit_test(embedding_rows), cmocka_unit_test(bad_indices),
+        cmocka_unit_test(embedding_rows), cmocka_unit_test(embedding_of_a_rank),
+        cmocka_unit_test(bad_indices),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }
