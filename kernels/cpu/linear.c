@@ -70,7 +70,7 @@ static void convert_bf16_as_f32(void *dst, const float *src, int32_t count)
 /* One format, by whole numbers. */
 #define GGML(FORMAT, ISA_NAME, ISA)                                                                \
     {                                                                                              \
-#FORMAT "_" #ISA_NAME, ISA, DTYPE_F32, LINEAR_INPUT_Q8, linear_convert_q8_##ISA_NAME,      \
+#FORMAT "_" #ISA_NAME, ISA, DTYPE_F32, LINEAR_INPUT_Q16, linear_convert_q16_##ISA_NAME,    \
             linear_run_##FORMAT##_##ISA_NAME, linear_ggml_pack, linear_ggml_unpack_row,            \
             linear_ggml_panel_bytes, &quant_format_##FORMAT                                        \
     }

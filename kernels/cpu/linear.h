@@ -34,7 +34,7 @@ enum linear_input {
     LINEAR_INPUT_F32,
     LINEAR_INPUT_BF16_AS_F32,
     LINEAR_INPUT_BF16,
-    LINEAR_INPUT_Q8 /* struct linear_q8 of linear_ggml.h */
+    LINEAR_INPUT_Q16 /* struct linear_q16 of linear_ggml.h */
 };
 
 /* Some rows of x times some neighbouring panels: what one task computes. */
@@ -126,7 +126,7 @@ void linear_run_f16_avx512(const struct linear_block *b);
 void linear_run_bf16_avx512bf16(const struct linear_block *b);
 void linear_convert_bf16_avx512bf16(void *dst, const float *src, int32_t count);
 /* x86/linear_ggml_avx2.c */
-void linear_convert_q8_avx2(void *dst, const float *src, int32_t count);
+void linear_convert_q16_avx2(void *dst, const float *src, int32_t count);
 void linear_run_q4_0_avx2(const struct linear_block *b);
 void linear_run_q4_1_avx2(const struct linear_block *b);
 void linear_run_q5_0_avx2(const struct linear_block *b);

@@ -1,9 +1,10 @@
 /* linear_ggml.h - products with weights in ggml's formats by whole numbers. Private to kernels/cpu.
  *
- * x is brought to 8-bit codes, 32 at a time with a scale of their own, and the codes of weights and
- * of x are multiplied and summed as integers within a block; block sums are scaled and added in
- * float32 in rising order of blocks. A row of x is converted by itself, so that an output still
- * depends on its own inputs alone.
+ * x is brought to 16-bit codes, 32 at a time with a scale of their own, and the codes of weights
+ * and of x are multiplied and summed as integers within a block; block sums are scaled and added in
+ * float32 in rising order of blocks. With codes of 8 bits answers would depend on their rounding:
+ * it moves SmolLM2's log-probabilities by a tenth, these by thousandths. A row of x is converted by
+ * itself, so that an output still depends on its own inputs alone.
  *
  * In a panel the rows lie in groups of eight; a group's blocks follow one another along
  * in_features, and in a block each 32-bit word of codes lies beside the same word of the other
@@ -16,18 +17,20 @@
 
 enum {
     LINEAR_GGML_ROWS = 8, /* of a group */
-    LINEAR_Q8_BLOCK = 32
+    LINEAR_Q16_BLOCK = 32,
+    LINEAR_Q16_PIECE = 256 /* elements of x with a scale in common */
 };
 
-/* 32 elements of x, rounded as ggml's own Q8_0 and Q8_1 are (scale and sum to float16), so that
- * answers are those of llama.cpp. Its size is no more than theirs as float32, whose place it takes.
- */
-struct linear_q8 {
-    float scale;        /* the greatest element over 127; NaN where one is not finite */
-    float half_sums[2]; /* of the codes of each half, times the scale */
-    float sum;          /* of all codes times the greatest over 127; for formats with a minimum */
-    int8_t codes[LINEAR_Q8_BLOCK]; /* -127 to 127 */
+/* 32 elements of x. Its size is no more than theirs as float32, whose place it takes. */
+struct linear_q16 {
+    /* The same in all blocks of a piece: its greatest element over 32767; NaN where one is not
+     * finite. */
+    float scale;
+    float sum; /* of the codes; for formats with a minimum */
+    /* -32767 to 32767, in an order of the instruction set's kernels. */
+    int16_t codes[LINEAR_Q16_BLOCK];
 };
+_Static_assert(sizeof(struct linear_q16) <= LINEAR_Q16_BLOCK * sizeof(float), "fits x's place");
 
 /* Where the parts of a format's block lie, in the file and for a group of eight rows. All rows of
  * this table describe a copy of pieces: `count` pieces of `bytes` each, at `row` in a row's block
