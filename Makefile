@@ -74,6 +74,8 @@ EMU       := $(BUILD)/inferd_cuda_emu.so
 EMU_INC   := -Itests/cuda_emu/include
 # And for NCCL, which the plug-in looks for when it runs.
 EMU_NCCL  := $(BUILD)/emu/libnccl.so.2
+# In a folder of its own: beside a plug-in for a real GPU it would be taken for NVIDIA's.
+EMU_BLAS  := $(BUILD)/emu/libcublasLt.so.13
 
 # One short line per file; V=1 shows the commands.
 V   ?=
@@ -156,8 +158,10 @@ $(EMU_NCCL): tests/cuda_emu/fake_nccl.c
 	@mkdir -p $(@D)
 	$(call run,LINK)$(CC) $(CFLAGS) -Wno-missing-prototypes $(EMU_INC) -MF $(BUILD)/emu/fake_nccl.d -shared \
 	    -Wl,-soname,libnccl.so.2 -o $@ $< -lpthread -ldl
-$(EMU): $(call emu_obj,$(CUDA_SRC) $(CUDA_C) $(wildcard tests/cuda_emu/*.cc))
-	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -o $@ $^ -lpthread -ldl -lm
+$(EMU): $(call emu_obj,$(CUDA_SRC) $(CUDA_C) $(filter-out %/cublaslt.cc,$(wildcard tests/cuda_emu/*.cc))) | $(EMU_BLAS)
+	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -o $@ $(filter %.o,$^) -lpthread -ldl -lm
+$(EMU_BLAS): $(call emu_obj,tests/cuda_emu/cublaslt.cc)
+	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^ -lpthread -ldl
 
 # --- the two targets of a user ---------------------------------------------------------------------
 # Without MODEL: SmolLM2-135M-Instruct, from wherever it can be had (default_model.sh).
@@ -181,6 +185,14 @@ test:
 $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c)) $(LIBS)
 	@mkdir -p $(@D)
 	$(call run,TEST)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
+
+# A plug-in takes what it needs of base/ and kernels/ from the program that loads it.
+$(BUILD)/tests/kernels/cuda/% $(BUILD)/tests/bench/bench_copy: TEST_EXTRA = \
+    -Wl,--whole-archive $(KERNELS_LIB) -Wl,--no-whole-archive
+# Where NVIDIA's header is, our declarations are compared with it.
+$(BUILD)/tests/kernels/cuda/test_cublaslt_api: CFLAGS += $(if $(wildcard $(CUDA_HOME)/include/cublasLt.h),\
+    -DINFERD_HAVE_CUBLASLT -isystem $(CUDA_HOME)/include,$(EMU_INC))
+$(BUILD)/tests/kernels/cuda/test_cublaslt: CFLAGS += $(EMU_INC)
 
 unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
 run-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)

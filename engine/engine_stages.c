@@ -235,6 +235,7 @@ static bool plan_up(void *context, struct status *st)
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
         .ranks_per_device = e->executor.ranks_per_device,
+        .batch_variant = !c->batch_invariant,
         .kv_cache_dtype = kv_dtype,
         .graph_mode = choose_graph_mode(e),
         .graph_sizes = c->cudagraph_capture_sizes,

@@ -26,6 +26,9 @@ struct workspace_desc {
     int32_t num_heads, num_kv_heads, head_dim;
     int32_t latent_dim; /* of the values of latent attention; 0: there is none */
     int32_t vocab_size;
+    /* Large products may be done by the vendor's library, whose sums may depend on how many rows
+     * there are. */
+    bool batch_variant;
     /* The largest mixture of experts; all 0: none. */
     int32_t num_experts, num_experts_per_tok, moe_hidden_size, moe_intermediate_size;
     int32_t num_ranks; /* that share the model; 0 or 1: there is one */

@@ -45,6 +45,7 @@ static void set_limits(const struct model *m, const struct device *d,
     p->workspace.max_num_seqs = o->max_num_seqs;
     p->workspace.max_model_len = p->max_model_len;
     p->workspace.block_size = o->block_size;
+    p->workspace.batch_variant = o->batch_variant;
 }
 
 /* What a kernel takes in a captured graph: users of NVIDIA's driver have seen 62 to 66 KB for each

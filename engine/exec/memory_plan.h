@@ -25,6 +25,7 @@ struct memory_plan_options {
     int32_t long_prefill_token_threshold; /* 0: none */
     int32_t tensor_parallel_size;         /* ranks */
     int32_t ranks_per_device;             /* that share a device's memory; 0: all */
+    bool batch_variant;                   /* see struct workspace_desc */
     enum dtype kv_cache_dtype;
     /* Which graphs are captured, by the device's power to. */
     enum graph_mode graph_mode;

@@ -47,6 +47,7 @@ static bool cuda_reserve_workspace(struct device *device, const struct workspace
     d->moe = at + p.linear + p.attention + p.sampling;
     d->comm_scratch = (float *)(at + p.linear + p.attention + p.sampling + p.moe);
     d->comm_scratch_bytes = p.comm;
+    cuda_linear_prepare(d, at + p.linear + p.attention + p.sampling + p.moe + p.comm, p.cublaslt);
     return true;
 }
 

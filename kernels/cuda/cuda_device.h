@@ -4,6 +4,7 @@
 #define INFERD_KERNELS_CUDA_CUDA_DEVICE_H
 
 #include "kernels/backend.h"
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/launch.h"
 
 #include <pthread.h>
@@ -17,7 +18,9 @@ enum {
 
 enum cuda_flags {
     /* A row's bits do not depend on how many rows ride along. */
-    CUDA_BATCH_INVARIANT = 1u << 0
+    CUDA_BATCH_INVARIANT = 1u << 0,
+    /* More than CUDA_GEMV_MAX_ROWS rows may be cuBLASLt's. */
+    CUDA_CUBLASLT = 1u << 1
 };
 
 /* A row of the table in linear_cuda.c. */
@@ -56,13 +59,16 @@ struct cuda_device {
     char *moe;           /* see struct cuda_moe_parts */
     float *comm_scratch; /* of collectives through NCCL */
     size_t comm_scratch_bytes;
+    struct cublaslt *cublaslt; /* NULL: not wanted, or not there */
 
     /* --- loading: several threads pack at once --- */
     pthread_mutex_t mutex; /* guards what follows, and base.error while threads pack */
     pthread_cond_t changed;
     cudaStream_t load_stream;
     struct cuda_staging staging[CUDA_NUM_STAGING];
-    bool loading; /* the load stream may have work */
+    bool loading;                                         /* the load stream may have work */
+    struct cublaslt_weights planned[CUBLASLT_MAX_SHAPES]; /* whose products cuBLASLt may do */
+    int32_t num_planned;
 };
 
 static inline struct cuda_device *cuda_device_of(struct device *d)
@@ -111,6 +117,9 @@ void cuda_linear(struct device *d, struct tensor *out, const struct tensor *x,
 void cuda_linear_heads(struct device *d, struct tensor *out, const struct tensor *x,
                        const struct linear *heads, int32_t num_heads);
 struct cuda_matrix cuda_matrix_of(const struct linear *l);
+/* Opens cuBLASLt and lets it choose for the weights planned so far, with this device memory; none:
+ * closes it. Where it cannot be used the log says why, and kernels of ours do its products. */
+void cuda_linear_prepare(struct cuda_device *d, void *workspace, size_t bytes);
 void cuda_staging_close(struct cuda_device *d);
 
 /* attention_mla_cuda.c */

@@ -42,6 +42,9 @@ enum {
      * there are still enough rows for each. */
     CUDA_MOE_BYTES = 512 << 20,
     CUDA_MOE_MIN_PAIRS = 4096,
+    /* What NVIDIA's documentation of cublasSetWorkspace recommends for Hopper and later, the most
+     * it asks for any GPU. */
+    CUDA_CUBLASLT_WORKSPACE_BYTES = 32 << 20,
     /* Codes of the words formats lie in chunks, see cuda_weight_layout. */
     CUDA_CODE_CHUNK = 64,
     CUDA_STEP_COLS = 32, /* of a product on tensor cores: what a warp takes at once */
@@ -113,13 +116,13 @@ static inline size_t cuda_attention_partial_floats(const struct workspace_desc *
 
 /* The parts of the workspace, each a multiple of CUDA_WORKSPACE_ALIGN, in bytes. */
 struct cuda_workspace_parts {
-    size_t linear, attention, sampling, moe, comm;
+    size_t linear, attention, sampling, moe, comm, cublaslt;
     int32_t partial_slots;
 };
 
 static inline size_t cuda_workspace_total(const struct cuda_workspace_parts *p)
 {
-    return p->linear + p->attention + p->sampling + p->moe + p->comm;
+    return p->linear + p->attention + p->sampling + p->moe + p->comm + p->cublaslt;
 }
 
 static inline size_t cuda_workspace_aligned(size_t bytes)
@@ -218,6 +221,7 @@ static inline struct cuda_workspace_parts cuda_workspace_parts(const struct work
                                         sizeof(float));
     p.moe = cuda_moe_parts(w).bytes;
     p.comm = cuda_workspace_aligned(cuda_comm_bytes(w, rows));
+    p.cublaslt = w->batch_variant ? CUDA_CUBLASLT_WORKSPACE_BYTES : 0;
     return p;
 }
 

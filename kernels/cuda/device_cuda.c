@@ -140,6 +140,7 @@ void cuda_close(struct device *device)
         cudaStreamSynchronize(d->stream);
     }
     cuda_staging_close(d);
+    cuda_linear_prepare(d, NULL, 0);
     cuda_free(device, &d->workspace);
     cudaFree(d->fault);
     cudaFreeHost(d->fault_host);

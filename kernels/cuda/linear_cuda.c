@@ -5,6 +5,7 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "kernels/cuda/weight_rows.h"
 
 #include <assert.h>
@@ -19,8 +20,10 @@
 /* The last row that fits is taken. */
 static const struct linear_kernel kernels[] = {
     { "f32_simt", CUDA_PLAIN, DTYPE_F32, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_f32 },
-    { "bf16_mma", CUDA_PLAIN, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma },
-    { "f16_mma", CUDA_PLAIN, DTYPE_F16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma },
+    { "bf16_mma", CUDA_PLAIN, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT | CUDA_CUBLASLT,
+      cuda_launch_linear_mma },
+    { "f16_mma", CUDA_PLAIN, DTYPE_F16, 80, CUDA_BATCH_INVARIANT | CUDA_CUBLASLT,
+      cuda_launch_linear_mma },
     QUANT_KERNEL("int4", CUDA_INT4),
     QUANT_KERNEL("int8", CUDA_INT8),
     QUANT_KERNEL("fp8", CUDA_FP8),
@@ -73,6 +76,22 @@ struct cuda_matrix cuda_matrix_of(const struct linear *l)
     return m;
 }
 
+/* Remembers the sizes, for cuda_linear_prepare. */
+static void note_planned(struct cuda_device *d, const struct linear *l)
+{
+    const struct cublaslt_weights w = { l->kernel->weights, l->out_features,
+                                        cuda_weight_stride(l->in_features), l->bias != NULL };
+    int32_t i = 0;
+    pthread_mutex_lock(&d->mutex);
+    while (i < d->num_planned &&
+           (d->planned[i].dtype != w.dtype || d->planned[i].out_features != w.out_features ||
+            d->planned[i].stride != w.stride || d->planned[i].has_bias != w.has_bias))
+        i++;
+    if (i == d->num_planned && i < CUBLASLT_MAX_SHAPES)
+        d->planned[d->num_planned++] = w;
+    pthread_mutex_unlock(&d->mutex);
+}
+
 bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *st)
 {
     struct cuda_weight_layout layout;
@@ -92,6 +111,8 @@ bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *s
                           "a weight of %d x %d: the cuda backend takes rows of up to %d bytes",
                           l->out_features, l->in_features, CUDA_STAGING_BYTES);
     l->packed_bytes = (size_t)l->out_features * (size_t)layout.row_bytes;
+    if (l->kernel->flags & CUDA_CUBLASLT)
+        note_planned((struct cuda_device *)(uintptr_t)d, l);
     return true;
 }
 
@@ -197,6 +218,42 @@ void cuda_linear_pack(const struct device *device, const struct linear *l, int32
     }
 }
 
+/* --- cuBLASLt --------------------------------------------------------------------------------- */
+
+static bool open_cublaslt(struct cuda_device *d)
+{
+    struct status st;
+    if (!d->cublaslt && !cublaslt_open(&d->cublaslt, &st)) {
+        log_warning("cuBLASLt is not used, kernels of ours do all products: %s", st.message);
+        return false;
+    }
+    return true;
+}
+
+void cuda_linear_prepare(struct cuda_device *d, void *workspace, size_t bytes)
+{
+    const struct workspace_desc *w = &d->limits;
+    if (bytes == 0) {
+        cublaslt_close(d->cublaslt);
+        d->cublaslt = NULL;
+        return;
+    }
+    if (!open_cublaslt(d))
+        return;
+    const int32_t max_rows =
+        w->max_num_tokens > w->max_logits_rows ? w->max_num_tokens : w->max_logits_rows;
+    cublaslt_set_workspace(d->cublaslt, workspace, bytes, max_rows);
+    for (int32_t i = 0; i < d->num_planned; i++) {
+        const struct cublaslt_weights *weights = &d->planned[i];
+        /* The head works on the rows that are sampled from. */
+        const bool is_head = weights->out_features == w->vocab_size;
+        if (weights->stride <= cuda_weight_stride(w->max_in_features))
+            cublaslt_prepare(d->cublaslt, weights, is_head ? w->max_logits_rows : max_rows,
+                             d->linear_input, d->stream);
+    }
+    cublaslt_log(d->cublaslt);
+}
+
 /* --- the product ------------------------------------------------------------------------------ */
 
 /* One link of the chain. */
@@ -216,7 +273,9 @@ static void run_link(struct cuda_device *d, float *out, int64_t out_stride, cons
     assert((size_t)x->rows * (size_t)p.weight.stride * dtype_size(p.weight.dtype) <=
            d->linear_input_bytes);
     cuda_launch_linear_input(d->linear_input, x, l->input_order, &p.weight, d->stream);
-    l->kernel->run(&p, d->stream);
+    if (!d->cublaslt || !(l->kernel->flags & CUDA_CUBLASLT) ||
+        !cublaslt_product(d->cublaslt, &p, d->stream))
+        l->kernel->run(&p, d->stream);
 }
 
 void cuda_linear(struct device *device, struct tensor *out, const struct tensor *x,

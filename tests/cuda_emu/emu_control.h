@@ -28,6 +28,16 @@ void emu_set_device_count(int count, int reach_each_other);
 
 #ifdef __cplusplus
 }
+
+/* For libraries that the emulated device has beside its runtime: work in a stream, whether an
+ * address is the device's, and time that the device's clock shall pass while it works. */
+#include <functional>
+struct CUstream_st;
+extern "C" {
+void emu_enqueue(struct CUstream_st *stream, const std::function<void()> &work);
+bool emu_is_device(const void *at);
+void emu_take_time(double ms);
+}
 #endif
 
 #endif

@@ -66,6 +66,7 @@ std::set<cudaStream_t> streams;
 uint64_t progress;             /* grows with every closure and every block that is done */
 thread_local int capturing;    /* streams that this thread captures */
 thread_local bool invalidated; /* its capture, by a call that none may hold */
+double clock_ms;               /* of the device; only what says so takes time */
 
 using guard = std::lock_guard<std::recursive_mutex>;
 
@@ -179,6 +180,8 @@ struct CUstream_st {
 struct CUevent_st {
     uint64_t recorded = 0, reached = 0;
     cudaStream_t stream = nullptr; /* where it was recorded last */
+    bool has_time = false;
+    double time_ms = 0;
 };
 
 namespace
@@ -247,6 +250,23 @@ void enqueue(cudaStream_t s, std::function<void()> copy)
 }
 
 } // namespace
+
+extern "C" void emu_enqueue(cudaStream_t stream, const std::function<void()> &work)
+{
+    guard g(mutex);
+    enqueue(stream, work);
+}
+
+extern "C" bool emu_is_device(const void *at)
+{
+    guard g(mutex);
+    return is_device(at);
+}
+
+extern "C" void emu_take_time(double ms)
+{
+    clock_ms += ms;
+}
 
 void emu_launch_grid(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
                      cudaStream_t stream, std::function<void()> body)
@@ -587,9 +607,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned int flags)
 {
     guard g(mutex);
-    (void)flags;
     cudaError_t error = enter("cudaEventCreateWithFlags");
     *out = error == cudaSuccess ? new CUevent_st : nullptr;
+    if (*out)
+        (*out)->has_time = !(flags & cudaEventDisableTiming);
     return error;
 }
 
@@ -606,7 +627,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     guard g(mutex);
     event->stream = stream;
     const uint64_t turn = ++event->recorded;
-    enqueue(stream, [event, turn] { event->reached = turn; });
+    enqueue(stream, [event, turn] {
+        event->reached = turn;
+        event->time_ms = clock_ms;
+    });
     return enter("cudaEventRecord");
 }
 
@@ -616,6 +640,17 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (event->reached < event->recorded)
         wait_until(lock, event->stream, [event] { return event->reached >= event->recorded; });
     return enter("cudaEventSynchronize");
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    guard g(mutex);
+    const bool both = begin->recorded > 0 && begin->reached == begin->recorded &&
+                      end->recorded > 0 && end->reached == end->recorded;
+    if (!begin->has_time || !end->has_time || !both)
+        return refuse(cudaErrorInvalidValue);
+    *ms = (float)(end->time_ms - begin->time_ms);
+    return enter("cudaEventElapsedTime");
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int flags)

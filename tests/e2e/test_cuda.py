@@ -247,6 +247,36 @@ def test_graphs_on_the_cpu_do_nothing(tiny_model):
     assert "--cudagraph-capture-sizes: '4,x' must be positive numbers" in result.stderr
 
 
+@pytest.mark.skipif("INFERD_TEST_PLUGIN" in os.environ, reason="for the library's stand-in")
+def test_cublaslt_does_what_may_depend_on_the_batch(cuda_bin, shared_models, start_server, tmp_path):
+    """Only where it was asked for; its workspace is in the plan; without it kernels of ours do all."""
+    model = shared_models / "stories260K-bf16"
+    with_library = tmp_path / "inferd"
+    shutil.copy(cuda_bin, with_library)
+    shutil.copy(cuda_bin.parent / "inferd_cuda.so", tmp_path)
+    shutil.copy(PLUGIN.parent / "emu" / "libcublasLt.so.13", tmp_path)
+    prompts = json.loads((shared_models / "goldens-bf16.json").read_text())["prompts"]
+    options = ["--device", "cuda", "--enforce-eager"]
+    invariant = start_server(model, *options, binary=with_library)
+    variant = start_server(model, *options, "--no-batch-invariant", binary=with_library)
+    missing = start_server(model, *options, "--no-batch-invariant", binary=cuda_bin)
+    assert "cuBLASLt" not in invariant.read_log()
+    chosen = re.search(r"cuBLASLt \S+, from (\S+): products of more than 16 rows; (\d+) algorithms "
+                       r"for (\d+) shapes", variant.read_log())
+    assert chosen and pathlib.Path(chosen[1]).parent == tmp_path
+    assert int(chosen[2]) >= int(chosen[3]) > 0
+    assert re.search("cuBLASLt is not used, kernels of ours do all products: neither "
+                     "libcublasLt.so.13 nor libcublasLt.so.12 is beside", missing.read_log())
+    want = best_logprobs(invariant, prompts)
+    assert best_logprobs(missing, prompts) == want
+    assert distance(want, best_logprobs(variant, prompts)) < 0.1
+    plans = [json.loads(run(cuda_bin, "plan", model, "--device", "H100", "--json", *more).stdout)
+             for more in ([], ["--no-batch-invariant"])]
+    assert plans[1]["workspace_bytes"] - plans[0]["workspace_bytes"] == 32 << 20
+    taken = re.search(r"memory taken: (\d+) bytes, planned: (\d+)", variant.read_log())
+    assert int(taken[1]) == int(taken[2])
+
+
 def test_a_gpu_by_its_number(cuda_bin, tiny_model):
     assert run(cuda_bin, "plan", tiny_model, "--device", "cuda:0").returncode == 0
     result = run(cuda_bin, "plan", tiny_model, "--device", "cuda:1")

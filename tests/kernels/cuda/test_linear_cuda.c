@@ -1,6 +1,6 @@
 /* test_linear_cuda.c - products on the GPU against sums in double, for every dtype, odd shapes and
  * any number of rows; and that a row's bits do not depend on how many rows ride along. */
-#include "tests/kernels/cuda/cuda_fixture.h"
+#include "tests/kernels/cuda/linear_fixture.h"
 
 static struct gpu gpu;
 
@@ -31,78 +31,6 @@ static int close_gpu(void **state)
     return 0;
 }
 
-struct product {
-    enum dtype dtype;
-    struct linear l;
-    float *w, *bias; /* w rounded to dtype; bias may be NULL */
-    struct tensor x; /* not rounded */
-};
-
-static struct product random_product(enum dtype dtype, int32_t rows, int32_t out, int32_t in)
-{
-    struct status st;
-    struct product p = { .dtype = dtype };
-    const size_t count = (size_t)out * (size_t)in;
-    p.w = random_floats(count, 1);
-    p.x = random_tensor(rows, in, 1);
-    p.l = (struct linear){ .out_features = out,
-                           .in_features = in,
-                           .format = quant_format_of_dtype(dtype) };
-    if (!gpu.ops->linear_plan(gpu.device, &p.l, &st))
-        gpu_fail("linear_plan", &st);
-    p.l.packed = gpu_new(&gpu, p.l.packed_bytes);
-    void *stored = malloc(count * dtype_size(dtype));
-    dtype_convert(stored, dtype, p.w, DTYPE_F32, count);
-    dtype_convert(p.w, DTYPE_F32, stored, dtype, count);
-    gpu.ops->linear_pack(gpu.device, &p.l, 0, out, stored, p.l.format);
-    if (random_int(0, 1)) {
-        p.bias = random_floats((size_t)out, 1);
-        p.l.bias = gpu_put(&gpu, p.bias, (size_t)out * sizeof *p.bias);
-    }
-    gpu_sync(&gpu);
-    free(stored);
-    return p;
-}
-
-static void free_product(struct product *p)
-{
-    free(p->w);
-    free(p->bias);
-    free(p->x.data);
-    gpu_release(&gpu);
-}
-
-/* Rows [begin, begin + count) of x alone. The caller frees data. */
-static struct tensor run_rows(const struct product *p, int32_t begin, int32_t count)
-{
-    struct tensor x = p->x, out = random_tensor(count, p->l.out_features, 1);
-    x.data = (float *)x.data + begin * x.stride;
-    x.rows = count;
-    struct tensor x_at = gpu_tensor(&gpu, &x), out_at = gpu_tensor(&gpu, &out);
-    gpu.ops->linear(gpu.device, &out_at, &x_at, &p->l);
-    gpu_get_tensor(&gpu, &out, &out_at);
-    return out;
-}
-
-static void check_formula(const struct product *p, const struct tensor *out, const char *what)
-{
-    float *x = malloc((size_t)p->x.cols * sizeof *x);
-    for (int32_t i = 0; i < 40; i++) {
-        const int32_t r = random_int(0, out->rows - 1), f = random_int(0, p->l.out_features - 1);
-        double want = p->bias ? p->bias[f] : 0, size = 0;
-        memcpy(x, (float *)p->x.data + r * p->x.stride, (size_t)p->x.cols * sizeof *x);
-        round_floats(x, (size_t)p->x.cols, p->dtype);
-        for (int32_t k = 0; k < p->x.cols; k++) {
-            const double product = (double)x[k] * p->w[(int64_t)f * p->x.cols + k];
-            want += product;
-            size += fabs(product);
-        }
-        assert_close((float *)out->data + r * out->stride + f, &want, 1, 1e-6 + 2e-6 * size, 1e-6,
-                     what);
-    }
-    free(x);
-}
-
 static void follows_the_formula(void **state)
 {
     (void)state;
@@ -114,15 +42,15 @@ static void follows_the_formula(void **state)
     };
     for (int dtype = DTYPE_F32; dtype <= DTYPE_F16; dtype++) {
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-            struct product p =
-                random_product((enum dtype)dtype, shapes[i].rows, shapes[i].out, shapes[i].in);
-            struct tensor out = run_rows(&p, 0, shapes[i].rows);
+            struct product p = random_product(&gpu, (enum dtype)dtype, shapes[i].rows,
+                                              shapes[i].out, shapes[i].in);
+            struct tensor out = run_rows(&gpu, &p, 0, shapes[i].rows);
             char what[100];
             snprintf(what, sizeof what, "%s, %d rows of %d, %d features",
                      dtype_name((enum dtype)dtype), shapes[i].rows, shapes[i].in, shapes[i].out);
             check_formula(&p, &out, what);
             free(out.data);
-            free_product(&p);
+            free_product(&gpu, &p);
         }
     }
 }
@@ -133,18 +61,18 @@ static void rows_are_alone(void **state)
     (void)state;
     static const int32_t counts[] = { 1, 8, 13, 40 };
     for (int dtype = DTYPE_F32; dtype <= DTYPE_F16; dtype++) {
-        struct product p = random_product((enum dtype)dtype, 129, RANDOM_OF(20, 24), 800);
-        struct tensor whole = run_rows(&p, 0, 129);
+        struct product p = random_product(&gpu, (enum dtype)dtype, 129, RANDOM_OF(20, 24), 800);
+        struct tensor whole = run_rows(&gpu, &p, 0, 129);
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
             const int32_t begin = random_int(0, 129 - counts[i]);
-            struct tensor part = run_rows(&p, begin, counts[i]), same = whole;
+            struct tensor part = run_rows(&gpu, &p, begin, counts[i]), same = whole;
             same.data = (float *)whole.data + begin * whole.stride;
             same.rows = counts[i];
             assert_tensors_equal(&part, &same, dtype_name((enum dtype)dtype));
             free(part.data);
         }
         free(whole.data);
-        free_product(&p);
+        free_product(&gpu, &p);
     }
 }
 
@@ -154,22 +82,22 @@ static void chains_and_orders(void **state)
 {
     (void)state;
     enum { IN = 70 };
-    struct product a = random_product(DTYPE_BF16, 3, 20, IN);
-    struct product b = random_product(DTYPE_F32, 3, 9, IN);
+    struct product a = random_product(&gpu, DTYPE_BF16, 3, 20, IN);
+    struct product b = random_product(&gpu, DTYPE_F32, 3, 9, IN);
     int32_t order[IN];
     for (int32_t i = 0; i < IN; i++) {
         const int32_t other = random_int(0, i);
         order[i] = order[other];
         order[other] = i;
     }
-    struct tensor wanted_a = run_rows(&a, 0, 3), ordered = copy_tensor(&a.x);
+    struct tensor wanted_a = run_rows(&gpu, &a, 0, 3), ordered = copy_tensor(&a.x);
     for (int32_t r = 0; r < 3; r++) /* the second link sees the first one's x, reordered */
         for (int32_t i = 0; i < IN; i++)
             ((float *)ordered.data)[r * ordered.stride + i] =
                 ((float *)a.x.data)[r * a.x.stride + order[i]];
     free(b.x.data);
     b.x = ordered;
-    struct tensor wanted_b = run_rows(&b, 0, 3);
+    struct tensor wanted_b = run_rows(&gpu, &b, 0, 3);
     b.l.input_order = gpu_put(&gpu, order, sizeof order);
     a.l.next = &b.l;
     struct tensor out = random_tensor(3, 29, 1);
@@ -182,21 +110,21 @@ static void chains_and_orders(void **state)
     free(wanted_a.data);
     free(wanted_b.data);
     free(out.data);
-    free_product(&a);
-    free_product(&b);
+    free_product(&gpu, &a);
+    free_product(&gpu, &b);
 }
 
 /* What float16 cannot hold is held at its greatest number instead of infinity. */
 static void large_activations(void **state)
 {
     (void)state;
-    struct product p = random_product(DTYPE_F16, 2, 4, 8);
+    struct product p = random_product(&gpu, DTYPE_F16, 2, 4, 8);
     ((float *)p.x.data)[3] = 1e6f;
-    struct tensor out = run_rows(&p, 0, 2);
+    struct tensor out = run_rows(&gpu, &p, 0, 2);
     for (int i = 0; i < 4; i++)
         assert_true(isfinite(((float *)out.data)[i]));
     free(out.data);
-    free_product(&p);
+    free_product(&gpu, &p);
 }
 
 int main(void)

@@ -1,0 +1,358 @@
+/* test_cublaslt.c - large products through cuBLASLt: the numbers over odd shapes, what is chosen,
+ * and that kernels of ours do whatever it does not. On the emulated device the library is that of
+ * tests/cuda_emu, which checks every argument; on a real one it is NVIDIA's, where there is one. */
+#include "tests/kernels/cuda/linear_fixture.h"
+
+#include "kernels/cuda/cublaslt_api.h"
+#include "tests/cuda_emu/cublaslt_control.h"
+#include "tests/cuda_emu/emu_control.h"
+
+#include <dlfcn.h>
+
+static struct gpu gpu;
+
+enum { MAX_ROWS = 140, MAX_IN = 330, FIRST_ROWS = 17 };
+
+static struct workspace_desc workspace = { .max_num_tokens = MAX_ROWS,
+                                           .max_num_seqs = 1,
+                                           .max_logits_rows = 40,
+                                           .max_model_len = 16,
+                                           .block_size = 16,
+                                           .max_in_features = MAX_IN,
+                                           .max_out_features = 512,
+                                           .num_heads = 1,
+                                           .num_kv_heads = 1,
+                                           .head_dim = 64,
+                                           .vocab_size = 16,
+                                           .batch_variant = true };
+
+static struct {
+    void *library; /* NULL before it is loaded, and on a real device */
+    void (*get_record)(struct fake_cublaslt_record *out);
+    void (*set_version)(size_t version);
+    void (*fail_call)(const char *function, int32_t status);
+    void (*limit_algorithm_0)(int64_t rows);
+} fake;
+
+static void open_gpu(bool batch_variant)
+{
+    workspace.batch_variant = batch_variant;
+    gpu_open(&gpu, &workspace);
+}
+
+/* Chooses anew, for the weights planned so far. */
+static void reserve(void)
+{
+    struct status st;
+    if (!gpu.ops->reserve_workspace(gpu.device, &workspace, &st))
+        gpu_fail("reserve_workspace", &st);
+}
+
+static void *fake_symbol(const char *name)
+{
+    void *symbol = dlsym(fake.library, name);
+    assert_non_null(symbol);
+    return symbol;
+}
+
+/* "build/emu/libcublasLt.so.13" beside "build/inferd_cuda_emu.so". The loader knows a library that
+ * is loaded by its name, so that the plug-in finds this one. */
+static void load_fake(void)
+{
+    char path[4400];
+    const char *plugin = gpu_plugin_path();
+    const char *slash = strrchr(plugin, '/');
+    snprintf(path, sizeof path, "%.*s/emu/libcublasLt.so.13", slash ? (int)(slash - plugin) : 1,
+             slash ? plugin : ".");
+    fake.library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!fake.library)
+        fail_msg("%s", dlerror());
+    *(void **)&fake.get_record = fake_symbol("fake_cublaslt_get_record");
+    *(void **)&fake.set_version = fake_symbol("fake_cublaslt_set_version");
+    *(void **)&fake.fail_call = fake_symbol("fake_cublaslt_fail");
+    *(void **)&fake.limit_algorithm_0 = fake_symbol("fake_cublaslt_limit_algorithm_0");
+}
+
+static void need_fake(void)
+{
+    if (!gpu_is_emulated())
+        skip();
+    if (!fake.library)
+        load_fake();
+}
+
+static int64_t num_products(void)
+{
+    struct fake_cublaslt_record record;
+    fake.get_record(&record);
+    return record.products;
+}
+
+/* Whether a product of that many rows went to cuBLASLt; its numbers are checked. */
+static bool goes_to_cublaslt(const struct product *p, int32_t rows)
+{
+    const int64_t before = num_products();
+    struct tensor out = run_rows(&gpu, p, 0, rows);
+    check_formula(p, &out, "a product");
+    free(out.data);
+    return num_products() > before;
+}
+
+static void without_the_library(void **state)
+{
+    (void)state;
+    if (!gpu_is_emulated() || dlopen("libcublasLt.so.13", RTLD_NOW) ||
+        dlopen("libcublasLt.so.12", RTLD_NOW))
+        skip();
+    open_gpu(true);
+    struct product p = random_product(&gpu, DTYPE_BF16, 40, 33, 100);
+    struct tensor out = run_rows(&gpu, &p, 0, 40);
+    check_formula(&p, &out, "without cuBLASLt");
+    free(out.data);
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+}
+
+/* Also on a real device, where nothing says who did it. */
+static void follows_the_formula(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t rows, out, in;
+    } shapes[] = {
+        { 17, 1, 1 },     { 17, 65, 320 },  { 32, 64, 64 },   { 33, 128, 330 }, { 40, 70, 31 },
+        { 64, 250, 129 }, { 129, 130, 96 }, { 140, 36, 257 }, { 128, 7, 192 },
+    };
+    if (gpu_is_emulated())
+        need_fake();
+    for (int dtype = DTYPE_BF16; dtype <= DTYPE_F16; dtype++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            const int32_t rows = shapes[i].rows, out = shapes[i].out;
+            open_gpu(true);
+            struct product p = random_product(&gpu, (enum dtype)dtype, rows, out, shapes[i].in);
+            char what[100];
+            if (random_int(0, 1)) /* with what prepare chooses; else at the first product */
+                reserve();
+            snprintf(what, sizeof what, "%s, %d rows of %d, %d features",
+                     dtype_name((enum dtype)dtype), rows, p.x.cols, out);
+            if (gpu_is_emulated())
+                assert_true(goes_to_cublaslt(&p, rows));
+            struct tensor y = run_rows(&gpu, &p, 0, rows);
+            check_formula(&p, &y, what);
+            free(y.data);
+            free_product(&gpu, &p);
+            gpu_close(&gpu);
+        }
+    }
+}
+
+/* The second link's output begins at any multiple of 4 bytes. */
+static void links_of_a_chain(void **state)
+{
+    (void)state;
+    need_fake();
+    open_gpu(true);
+    for (int32_t first = 20; first <= 23; first++) {
+        struct product a = random_product(&gpu, DTYPE_BF16, 40, first, 70);
+        struct product b = random_product(&gpu, DTYPE_F16, 40, 9, 70);
+        free(b.x.data);
+        b.x = copy_tensor(&a.x);
+        struct tensor wanted_b = run_rows(&gpu, &b, 0, 40);
+        a.l.next = &b.l;
+        struct tensor out = random_tensor(40, first + 9, 1);
+        struct tensor x_at = gpu_tensor(&gpu, &a.x), out_at = gpu_tensor(&gpu, &out);
+        const int64_t before = num_products();
+        gpu.ops->linear(gpu.device, &out_at, &x_at, &a.l);
+        gpu_get_tensor(&gpu, &out, &out_at);
+        assert_int_equal(num_products(), before + 2);
+        struct tensor second = tensor_columns(&out, first, 9);
+        assert_tensors_close(&second, &wanted_b, 1e-4, 1e-4, "the second link");
+        check_formula(&a, &out, "the first link");
+        free(wanted_b.data);
+        free(out.data);
+        free_product(&gpu, &a);
+        free_product(&gpu, &b);
+    }
+    gpu_close(&gpu);
+}
+
+static void who_does_what(void **state)
+{
+    (void)state;
+    need_fake();
+    open_gpu(true);
+    struct product p = random_product(&gpu, DTYPE_BF16, MAX_ROWS, 40, 100);
+    assert_false(goes_to_cublaslt(&p, FIRST_ROWS - 1));
+    assert_true(goes_to_cublaslt(&p, FIRST_ROWS));
+    assert_true(goes_to_cublaslt(&p, MAX_ROWS));
+    free_product(&gpu, &p);
+    p = random_product(&gpu, DTYPE_F32, 40, 40, 100);
+    assert_false(goes_to_cublaslt(&p, 40));
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+    open_gpu(false); /* batch-invariant */
+    p = random_product(&gpu, DTYPE_BF16, MAX_ROWS, 40, 100);
+    assert_false(goes_to_cublaslt(&p, MAX_ROWS));
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+}
+
+/* By whom a product was done whose output's rows lie as a decoder's do. */
+static int32_t algorithm_for(const struct product *p, int32_t rows)
+{
+    struct fake_cublaslt_record record;
+    const int64_t before = num_products();
+    struct tensor x = p->x, out = { NULL, DTYPE_F32, rows, p->l.out_features, p->l.out_features };
+    x.rows = rows;
+    struct tensor x_at = gpu_tensor(&gpu, &x);
+    out.data = gpu_new(&gpu, tensor_bytes(&out));
+    gpu.ops->linear(gpu.device, &out, &x_at, &p->l);
+    gpu_sync(&gpu);
+    fake.get_record(&record);
+    return record.products > before ? record.algorithm : -1;
+}
+
+/* The fastest by the device's clock, not the one ranked first; without timing that one. */
+static void timing_chooses(void **state)
+{
+    (void)state;
+    struct fake_cublaslt_record before, after;
+    need_fake();
+    open_gpu(true);
+    struct product p = random_product(&gpu, DTYPE_BF16, MAX_ROWS, 48, 100);
+    assert_int_equal(algorithm_for(&p, 100), 0);
+    reserve();
+    fake.get_record(&before);
+    for (int32_t rows = FIRST_ROWS; rows <= MAX_ROWS; rows += 41)
+        assert_int_equal(algorithm_for(&p, rows), 1);
+    fake.get_record(&after);
+    assert_int_equal(after.heuristics, before.heuristics); /* remembered */
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+}
+
+/* Chosen for the most rows of a bucket, an algorithm must do the others too, and the other way
+ * round; and what cannot be timed, as there is no memory for it, is the library's first choice. */
+static void choices_that_are_left(void **state)
+{
+    (void)state;
+    need_fake();
+    fake.limit_algorithm_0(100);
+    open_gpu(true);
+    void (*emu_fail_call)(const char *, int, int);
+    void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(plugin);
+    *(void **)&emu_fail_call = dlsym(plugin, "emu_fail");
+    dlclose(plugin);
+    struct product p = random_product(&gpu, DTYPE_BF16, MAX_ROWS, 48, 100);
+    /* The first cudaMalloc is the workspace's. */
+    emu_fail_call("cudaMalloc", 2, cudaErrorMemoryAllocation);
+    reserve();
+    assert_int_equal(algorithm_for(&p, 60), 0);
+    assert_int_equal(algorithm_for(&p, 70), 1); /* its bucket ends at 128 */
+    fake.limit_algorithm_0(INT64_MAX);
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+}
+
+/* Each failure sends the product to a kernel of ours, without one that sticks. */
+static void refusals_fall_back(void **state)
+{
+    (void)state;
+    static const char *const functions[] = { "cublasLtCreate", "cublasLtMatmulDescCreate",
+                                             "cublasLtMatmulAlgoGetHeuristic",
+                                             "cublasLtMatmulAlgoCheck", "cublasLtMatmul" };
+    need_fake();
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        struct fake_cublaslt_record record;
+        fake.fail_call(functions[i], LT_NOT_SUPPORTED);
+        open_gpu(true);
+        struct product p = random_product(&gpu, DTYPE_BF16, 140, 48, 100);
+        assert_int_equal(algorithm_for(&p, 100), -1);
+        assert_false(goes_to_cublaslt(&p, 100));
+        fake.fail_call(NULL, 0);
+        if (i > 1) { /* other buckets of the shape are asked for anew */
+            assert_int_equal(algorithm_for(&p, 101), -1);
+            assert_int_equal(algorithm_for(&p, 140), 0);
+        }
+        free_product(&gpu, &p);
+        gpu_close(&gpu);
+        fake.get_record(&record);
+        assert_int_equal(record.handles, 0);
+        assert_int_equal(record.objects, 0);
+    }
+}
+
+static void versions(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t version;
+        bool known;
+    } all[] = { { 110803, false }, { 120000, true }, { 131000, true }, { 140000, false } };
+    need_fake();
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        fake.set_version(all[i].version);
+        open_gpu(true);
+        struct product p = random_product(&gpu, DTYPE_BF16, 100, 48, 100);
+        assert_int_equal(goes_to_cublaslt(&p, 100), all[i].known);
+        free_product(&gpu, &p);
+        gpu_close(&gpu);
+    }
+    fake.set_version(130000);
+}
+
+/* Captured products run at every launch, and neither they nor others allocate. */
+static void captured_without_allocating(void **state)
+{
+    (void)state;
+    struct status st;
+    struct graph *graph;
+    struct emu_record before, after;
+    void (*get_record)(struct emu_record *);
+    need_fake();
+    open_gpu(true);
+    void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
+    *(void **)&get_record = dlsym(plugin, "emu_get_record");
+    dlclose(plugin);
+    struct product p = random_product(&gpu, DTYPE_BF16, 90, 48, 100);
+    reserve();
+    struct tensor out = { calloc(90 * 48, sizeof(float)), DTYPE_F32, 90, 48, 48 };
+    struct tensor x_at = gpu_tensor(&gpu, &p.x), out_at = gpu_tensor(&gpu, &out);
+    gpu_sync(&gpu);
+    get_record(&before);
+    assert_true(gpu.ops->capture_begin(gpu.device, &st));
+    gpu.ops->linear(gpu.device, &out_at, &x_at, &p.l);
+    assert_true(gpu.ops->capture_end(gpu.device, &graph, &st));
+    for (int i = 0; i < 2; i++) {
+        memset(out.data, 0, tensor_bytes(&out));
+        gpu.ops->copy(gpu.device, out_at.data, out.data, tensor_bytes(&out), COPY_TO_DEVICE);
+        assert_true(gpu.ops->graph_launch(gpu.device, graph));
+        gpu_get_tensor(&gpu, &out, &out_at);
+        check_formula(&p, &out, "a replayed product");
+    }
+    get_record(&after);
+    assert_int_equal(after.allocations, before.allocations);
+    assert_int_equal(after.launches, before.launches + 1); /* of the input alone */
+    gpu.ops->graph_free(gpu.device, graph);
+    free(out.data);
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+}
+
+int main(void)
+{
+    fixture_start();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_the_library), /* first: it stays loaded */
+        cmocka_unit_test(follows_the_formula),
+        cmocka_unit_test(links_of_a_chain),
+        cmocka_unit_test(who_does_what),
+        cmocka_unit_test(timing_chooses),
+        cmocka_unit_test(choices_that_are_left),
+        cmocka_unit_test(refusals_fall_back),
+        cmocka_unit_test(versions),
+        cmocka_unit_test(captured_without_allocating),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
