@@ -194,7 +194,7 @@ $(BUILD)/tests/kernels/cuda/test_cublaslt_api: CFLAGS += $(if $(wildcard $(CUDA_
     -DINFERD_HAVE_CUBLASLT -isystem $(CUDA_HOME)/include,$(EMU_INC))
 $(BUILD)/tests/kernels/cuda/test_cublaslt: CFLAGS += $(EMU_INC)
 
-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
+unit-tests: $(TESTS) $(EMU) $(EMU_NCCL) $(BUILD)/tests/bench/bench_copy
 run-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
 	@tests/run_unit.sh $(TESTS)
 
@@ -242,13 +242,14 @@ bench: all
 # --- a real GPU: each fails, saying so, where there is none ------------------------------------------
 CUDA_TESTS := $(filter $(BUILD)/tests/kernels/cuda/%,$(TESTS))
 .PHONY: test-gpu bench-gpu bundle bundle-only
-test-gpu: default $(CUDA_TESTS) $(EMU) $(EMU_NCCL) venv
-	@BUILD=$(BUILD) VENV=$(VENV) tests/run_gpu.sh $(CUDA_TESTS)
+# What they do runs in the tests, too, on the emulated device.
+test-gpu: default $(CUDA_TESTS)
+	@python3 tests/gpu/check_gpu.py --build $(BUILD)
 bench-gpu: default $(BUILD)/tests/bench/bench_copy
-	@tests/bench/gpu.sh $(BUILD)
+	@python3 tests/gpu/bench_gpu.py --build $(BUILD)
 
 # --- a folder that runs anywhere ------------------------------------------------------------------
-# BUNDLE_TESTS=1 puts the tests of the CUDA backend in, to be run where the folder lies.
+# BUNDLE_TESTS=1 puts the tests of the CUDA backend in, and what ./test-gpu and ./bench-gpu there need.
 BUNDLE       ?= $(BUILD)/bundle
 BUNDLE_TESTS ?=
 # Where NVIDIA's packages, or wheels that this Python has, put it; empty: it is left out.
@@ -256,9 +257,10 @@ NCCL ?= $(firstword $(realpath $(wildcard $(addsuffix /libnccl.so.2,$(CUDA_HOME)
           /usr/lib/$(ARCH)-linux-gnu /usr/lib64 /usr/local/lib \
           $(wildcard $(addsuffix /nvidia/nccl/lib,$(PYTHON_SITES)))))))
 PYTHON_SITES = $(shell python3 -c 'import site; print(*site.getsitepackages())' 2>/dev/null)
-bundle: default $(if $(BUNDLE_TESTS),$(CUDA_TESTS) $(EMU)) bundle-only
+BUNDLED_TESTS = $(CUDA_TESTS) $(BUILD)/tests/bench/bench_copy $(EMU)
+bundle: default $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS)) bundle-only
 bundle-only: $(BUILD)/inferd-bundled
-	@NCCL='$(NCCL)' ./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(CUDA_TESTS))
+	@NCCL='$(NCCL)' ./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS))
 $(BUILD)/inferd-bundled: $(call obj,server/main.c) $(LIBS)
 	$(call run,LINK)$(CC) $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $^ $(LDLIBS)
 

@@ -34,6 +34,27 @@ shift
 LD_LIBRARY_PATH=$here/lib exec "$here/tests/$name" "$@"
 END
     chmod 755 "$out/run-test"
+    # What tests and measures a GPU where the folder lies, with Python's standard library alone.
+    mkdir -p "$out/gpu/golden" "$out/gpu/models"
+    install -m 644 tests/gpu/*.py tests/bench/bench_startup.py tests/fixtures/make_tiny.py \
+        tests/fixtures/golden_model.py "$out/gpu"
+    install -m 644 tests/golden/arch/*.json "$out/gpu/golden"
+    cp -r tests/fixtures/shapes "$out/gpu/shapes"
+    models=../shared/models
+    if [ -f "$models/goldens.json" ]; then
+        install -m 644 "$models/goldens.json" "$out/gpu/models"
+        cp -r "$models/stories260K" "$out/gpu/models"
+        chmod -R u+w "$out/gpu/models"
+    fi
+    for name in test-gpu:check_gpu bench-gpu:bench_gpu; do
+        cat >"$out/${name%%:*}" <<END
+#!/bin/sh
+# ${name%%:*} [--help]: PYTHON names an interpreter other than python3.
+here=\$(cd "\$(dirname "\$0")" && pwd)
+exec "\${PYTHON:-python3}" -B "\$here/gpu/${name##*:}.py" "\$@"
+END
+        chmod 755 "$out/${name%%:*}"
+    done
 fi
 
 if [ -n "$plugin" ] && [ -n "${NCCL:-}" ]; then

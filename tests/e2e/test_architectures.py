@@ -1,7 +1,6 @@
 """Models whose KV cache is not the plain one, through the whole daemon: transformers' greedy tokens from
 tests/golden/arch, chunked and whole, and the same bits behind a cached prefix."""
 import json
-import math
 import sys
 
 import pytest
@@ -9,28 +8,9 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
-import make_tiny  # noqa: E402
+from golden_model import write_checkpoint  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "golden" / "arch"
-
-
-def write_checkpoint(target, golden):
-    """The golden's model, as tests/golden/make_arch_goldens.py makes its weights; and some tokenizer."""
-    kind, encode = make_tiny.ENCODE["float32"]
-    weights = {}
-    for name, (shape, offset, exponent) in golden["tensors"].items():
-        scale = 2.0 ** (exponent - 23)
-        values = [offset + k * scale
-                  for k in make_tiny.random_integers(name, 1, math.prod(shape))]
-        weights[name] = (kind, shape, encode(values))
-    make_tiny.write_safetensors(target / "model.safetensors", weights)
-    config = golden["configs"][0]
-    (target / "config.json").write_text(json.dumps(config))
-    words = {f"t{i}": i for i in range(config["vocab_size"])}
-    (target / "tokenizer.json").write_text(json.dumps(
-        {"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
-         "decoder": None, "pre_tokenizer": {"type": "Whitespace"},
-         "model": {"type": "WordLevel", "vocab": words, "unk_token": "t0"}}))
 
 
 def greedy(server, ids):

@@ -1,0 +1,69 @@
+"""What `make test-gpu` and `make bench-gpu` run, tried with small sizes on the emulated device."""
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import BIN, ROOT, SANITIZED
+
+GPU = ROOT / "tests" / "gpu"
+sys.path.insert(0, str(GPU))
+import harness  # noqa: E402
+
+
+def run(script, *args):
+    return subprocess.run([sys.executable, GPU / script, "--build", pathlib.Path(BIN).parent, *args],
+                          capture_output=True, text=True, timeout=400)
+
+
+@pytest.mark.skipif(SANITIZED, reason="times and sizes are those of a plain build")
+def test_check(shared_models):
+    result = run("check_gpu.py", "--emulated", "--tiny")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for part in ("ops against the CPU: passed, 1 programs", "stories260K: passed",
+                 "goldens of all architectures: passed, 2 architectures",
+                 "64 mixed clients: passed, 12 clients", "compute-sanitizer memcheck: not run"):
+        assert part in result.stdout
+
+
+@pytest.mark.skipif(SANITIZED, reason="times and sizes are those of a plain build")
+def test_bench():
+    result = run("bench_gpu.py", "--emulated", "--tiny")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for figure in ("GB/s", "prefill 40: ", "decode, batch 4, context 32: ", "times the batch-invariant",
+                   "products of more than 16 rows", "exec to ready", "weights: ", "off by",
+                   "same bits: equal", "16 requests in", "TTFT, ms: p50", "ITL, ms: p50"):
+        assert figure in result.stdout, result.stdout
+
+
+def test_without_a_gpu():
+    if list(pathlib.Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("there is a GPU")
+    for script in ("check_gpu.py", "bench_gpu.py"):
+        result = run(script)
+        assert result.returncode == 2
+        assert "there is no GPU here" in result.stdout
+
+
+def test_parts_that_fail_or_have_no_time(capsys):
+    def fail(_end):
+        raise AssertionError("tokens differ")
+
+    def skip(_end):
+        raise harness.Skipped("not installed")
+
+    def slow(end):
+        subprocess.run(["sleep", "30"], timeout=harness.left(end))
+
+    assert harness.run_parts("x", [("good", 5, lambda end: None), ("skipped", 5, skip)], 10)
+    assert "x: skipped: not run: not installed" in capsys.readouterr().out
+    assert not harness.run_parts("x", [("bad", 5, fail), ("good", 5, lambda end: None)], 10)
+    out = capsys.readouterr().out
+    assert "x: bad: FAILED: AssertionError: tokens differ" in out and "x: good: passed" in out
+    begin = time.perf_counter()
+    assert not harness.run_parts("x", [("slow", 1.5, slow), ("late", 5, fail)], 2)
+    out = capsys.readouterr().out
+    assert "x: slow: CUT" in out and "  late: CUT: no time was left for it" in out
+    assert time.perf_counter() - begin < 10

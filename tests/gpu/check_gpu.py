@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Everything that wants a real GPU to be tested on: the ops against the CPU, under compute-sanitizer too,
+goldens of all architectures, and the daemon with 64 clients. Ends with a line per part.
+
+    make test-gpu          or, in a bundle,          ./test-gpu
+
+Needs Python's standard library alone. --emulated --tiny tries the same on the emulated device."""
+import concurrent.futures
+import json
+import os
+import random
+import shutil
+import sys
+import time
+
+import harness
+from harness import Daemon, Skipped, left
+
+from golden_model import write_checkpoint
+
+GOLDEN_OPTIONS = ["--dtype", "float32", "--kv-cache-memory-bytes", "16M", "--max-num-seqs", "4"]
+
+
+def programs(args, places):
+    found = sorted(p for p in places.programs.glob("test_device_cuda" if args.tiny else "test_*")
+                   if p.is_file() and os.access(p, os.X_OK))
+    if not found:
+        raise RuntimeError(f"no test programs in {places.programs}")
+    return found
+
+
+def run_program(places, command, end, **env):
+    done = places.run(command, left(end), INFERD_TEST_PLUGIN=str(places.plugin), **env)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[-1]} ended with {done.returncode}:\n"
+                           f"{(done.stdout + done.stderr)[-4000:]}")
+
+
+def ops(args, places, end):
+    all_programs = programs(args, places)
+    for program in all_programs:
+        run_program(places, [program], end)
+    return f"passed, {len(all_programs)} programs"
+
+
+def sanitizer(args, places, tool, end):
+    command = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if args.emulated:
+        raise Skipped("it watches a real device")
+    if not os.access(command, os.X_OK):
+        raise Skipped("compute-sanitizer is not installed")
+    all_programs = programs(args, places)
+    for program in all_programs:  # a fixed seed: both tools see the same shapes
+        run_program(places, [command, "--tool", tool, "--error-exitcode", "9", program], end,
+                    INFERD_TEST_SEED="1")
+    return f"clean, {len(all_programs)} programs"
+
+
+def expect_greedy(daemon, prompts, count, name):
+    for prompt in prompts:
+        wanted = prompt["greedy_ids"][:count]
+        got = daemon.complete(prompt=prompt["ids"], temperature=0, max_tokens=len(wanted),
+                              ignore_eos=True, return_token_ids=True)["token_ids"]
+        assert got == wanted, f"{name}: {got} instead of {wanted}"
+
+
+def serve_golden(args, places, model, golden):
+    """Some rotary embeddings depend on the longest length that is served: the golden has it."""
+    for length in sorted({p["served_len"] for p in golden["prompts"]}):
+        prompts = [p for p in golden["prompts"] if p["served_len"] == length]
+        with Daemon(places, model, *GOLDEN_OPTIONS, "--max-model-len", str(length)) as daemon:
+            expect_greedy(daemon, prompts, 4 if args.tiny else 32, model.name)
+
+
+def architectures(args, places, end):
+    files = sorted(places.golden.glob("*.json"))
+    done, failed = 0, []
+    for path in files:
+        golden = json.loads(path.read_text())
+        if path.name.startswith("gguf_") or "tensors" not in golden:
+            continue  # those are tests of the file's format
+        if args.tiny and path.stem not in ("qwen3", "deepseek_v3"):
+            continue
+        model = places.scratch / path.stem
+        model.mkdir()
+        write_checkpoint(model, golden)
+        try:
+            serve_golden(args, places, model, golden)
+            done += 1
+        except (AssertionError, RuntimeError) as e:
+            failed.append(f"{path.stem}: {e}")
+        if left(end) <= 0.1:
+            raise RuntimeError(f"over its time after {path.stem}")
+    assert done > 0 and not failed, "\n".join(failed) or "no goldens"
+    return f"passed, {done} architectures, greedy tokens of float32 equal"
+
+
+def stories(args, places, end):
+    if not (places.models / "goldens.json").exists():
+        raise Skipped("the model stories260K is not here")
+    prompts = json.loads((places.models / "goldens.json").read_text())["prompts"]
+    options = ["--cudagraph-capture-sizes", "2"] if args.tiny else []
+    with Daemon(places, places.models / "stories260K", *options) as daemon:
+        expect_greedy(daemon, prompts[:1] if args.tiny else prompts, 4 if args.tiny else 32,
+                      "stories260K")
+    return "passed, greedy tokens of float32 equal"
+
+
+# --- 64 clients --------------------------------------------------------------------------------
+
+def mixed_bodies(vocab_size, count, longest):
+    rng = random.Random(11)
+    bodies = []
+    for _ in range(count):
+        body = {"prompt": [rng.randrange(3, vocab_size) for _ in range(rng.choice([1, 9, 33, 70]))],
+                "max_tokens": rng.choice([1, 5, longest]), "temperature": 0, "ignore_eos": True,
+                "logprobs": 2, "return_token_ids": True}
+        if rng.random() < 0.3:
+            body.update(temperature=0.9, top_p=0.9, seed=rng.randrange(1 << 40))
+        bodies.append(body)
+    return bodies
+
+
+def answer_of(choice):
+    return choice["token_ids"], choice["logprobs"]
+
+
+def client(daemon, number, body):
+    """A third of the clients leave early, a third read streams, a third wait for the whole."""
+    if number % 3 == 0:
+        daemon.stream(body, stop_after=1 + number % 4)
+        return None
+    if number % 3 == 1:
+        events = daemon.stream(body)
+        assert events[-1][1]["finish_reason"] == "length", events[-1]
+        return None
+    return answer_of(daemon.complete(**body))
+
+
+def clients(args, places, end):
+    path = places.golden / "qwen3.json"
+    golden, model = json.loads(path.read_text()), places.scratch / "clients"
+    model.mkdir()
+    write_checkpoint(model, golden)
+    count = 12 if args.tiny else 64
+    bodies = mixed_bodies(golden["configs"][0]["vocab_size"], count, 8 if args.tiny else 40)
+    options = ["--max-num-seqs", "16", "--num-gpu-blocks-override", "24",
+               "--max-num-batched-tokens", "64", "--max-model-len", "128"]
+    with Daemon(places, model, *options, "--no-enable-prefix-caching", "--enforce-eager") as daemon:
+        wanted = {i: answer_of(daemon.complete(**body))
+                  for i, body in enumerate(bodies) if i % 3 == 2}
+    with Daemon(places, model, *options) as daemon, \
+            concurrent.futures.ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(lambda i: client(daemon, i, bodies[i]), range(count)))
+        for i, want in wanted.items():
+            assert answers[i] == want, f"request {i} got other bits than alone"
+        until = time.perf_counter() + 20
+        while not idle(daemon):
+            assert time.perf_counter() < until, "requests of clients that left still run"
+            time.sleep(0.05)
+    return f"passed, {count} clients, {len(wanted)} answers compared bit for bit with those alone"
+
+
+def idle(daemon):
+    text = daemon.request("GET", "/metrics")[1]
+    return all(float(line.rsplit(" ", 1)[1]) == 0 for line in text.splitlines()
+               if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting")))
+
+
+def two_ranks(args, places, end):
+    if "--device-ids" not in places.run([places.daemon, "--help"], left(end)).stdout:
+        raise Skipped("this daemon has no --device-ids")
+    model = places.scratch / "ranks"
+    model.mkdir()
+    golden = json.loads((places.golden / "qwen3.json").read_text())
+    write_checkpoint(model, golden)
+    with Daemon(places, model, *GOLDEN_OPTIONS, "--tensor-parallel-size", "2", "--device-ids",
+                "0,0") as daemon:
+        expect_greedy(daemon, golden["prompts"], 4 if args.tiny else 32, "two ranks")
+    return "passed, greedy tokens of one rank"
+
+
+def parts(args, places):
+    def part(title, seconds, function, *more):
+        return title, seconds, lambda end: function(args, places, *more, end)
+    return [part("ops against the CPU", 90, ops),
+            part("stories260K", 30, stories),
+            part("goldens of all architectures", 100, architectures),
+            part("64 mixed clients", 40, clients),
+            part("two ranks on one device", 30, two_ranks),
+            part("compute-sanitizer memcheck", 120, sanitizer, "memcheck"),
+            part("compute-sanitizer racecheck", 150, sanitizer, "racecheck")]
+
+
+if __name__ == "__main__":
+    sys.exit(harness.main(__doc__, "test-gpu", parts))

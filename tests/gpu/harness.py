@@ -1,0 +1,227 @@
+"""What check_gpu.py and bench_gpu.py share: where things lie, a daemon, a client, and parts with a time
+limit each. The standard library alone; the same in the repository and in a bundle."""
+import argparse
+import http.client
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+BUNDLE = HERE.parent if (HERE.parent / "bin" / "inferd").exists() else None
+ROOT = HERE.parent.parent
+if not BUNDLE:
+    sys.path += [str(ROOT / "tests" / "fixtures"), str(ROOT / "tests" / "bench")]
+READY_SECONDS, REQUEST_SECONDS = 120, 120
+
+
+class Skipped(Exception):
+    """A part that cannot run here, with the reason."""
+
+
+class Places:
+    """`daemon` has the plug-in to test beside it; an emulated one gets a folder of its own."""
+
+    def __init__(self, args, scratch):
+        self.scratch = scratch
+        if BUNDLE:
+            home, self.programs = BUNDLE / "bin", BUNDLE / "tests"
+            emulated, library = self.programs / "inferd_cuda_emu.so", BUNDLE / "lib"
+            self.golden, self.shapes = HERE / "golden", HERE / "shapes"
+            self.models, self.bench_copy = HERE / "models", self.programs / "bench_copy"
+        else:
+            home = pathlib.Path(args.build).resolve()
+            self.programs = home / "tests" / "kernels" / "cuda"
+            emulated, library = home / "inferd_cuda_emu.so", None
+            self.golden, self.shapes = ROOT / "tests/golden/arch", ROOT / "tests/fixtures/shapes"
+            self.models = ROOT.parent / "shared" / "models"
+            self.bench_copy = home / "tests" / "bench" / "bench_copy"
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+        self.daemon, self.plugin = home / "inferd", home / "inferd_cuda.so"
+        if library:
+            self.env["LD_LIBRARY_PATH"] = str(library)
+        if args.emulated:
+            (scratch / "bin").mkdir()
+            self.daemon, self.plugin = scratch / "bin" / "inferd", scratch / "bin" / "inferd_cuda.so"
+            shutil.copy(home / "inferd", self.daemon)
+            shutil.copy(emulated, self.plugin)
+            if not BUNDLE:
+                shutil.copy(home / "emu" / "libcublasLt.so.13", scratch / "bin")
+
+    def run(self, command, seconds, **kw):
+        return subprocess.run([str(c) for c in command], timeout=seconds, capture_output=True,
+                              text=True, env={**self.env, **kw})
+
+    def json_of(self, command, seconds):
+        """What it prints, and its log."""
+        done = self.run(command, seconds)
+        if done.returncode != 0:
+            raise RuntimeError(f"{command[1]} failed: {done.stderr[-1500:]}")
+        return json.loads(done.stdout), done.stderr
+
+
+class Client:
+    """Requests to the daemon at that port; can be handed to another process."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def is_ready(self):
+        try:
+            return self.request("GET", "/health")[0] == 200
+        except OSError:
+            return False
+
+    def request(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+        try:
+            connection.request(method, path, json.dumps(body) if body else None,
+                               {"Content-Type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def complete(self, **body):
+        status, text = self.request("POST", "/v1/completions", body)
+        if status != 200:
+            raise RuntimeError(f"HTTP {status}: {text[:500]}")
+        return json.loads(text)["choices"][0]
+
+    def stream(self, body, stop_after=None):
+        """Choices of the events, each with the time of its arrival; leaves after `stop_after`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+        out = []
+        try:
+            connection.request("POST", "/v1/completions", json.dumps({**body, "stream": True}),
+                               {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise RuntimeError(f"HTTP {answer.status}: {answer.read()[:500]}")
+            for line in answer:
+                if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
+                    continue
+                out.append((time.perf_counter(), json.loads(line[6:])["choices"][0]))
+                if stop_after and len(out) >= stop_after:
+                    break
+        finally:
+            connection.close()
+        return out
+
+
+class Daemon(Client):
+    """`with Daemon(places, model, ...) as d`: ready inside, ended with exit code 0 behind it."""
+
+    running = []
+
+    def __init__(self, places, model, *options):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            super().__init__(s.getsockname()[1])
+        self.log_path = places.scratch / f"log-{self.port}"
+        command = [str(places.daemon), "serve", str(model), "--device", "cuda", "--host", "127.0.0.1",
+                   "--port", str(self.port), "--no-log-requests", *options]
+        with open(self.log_path, "wb") as log:
+            begin = time.perf_counter()
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=places.env)
+        self.running.append(self.process)
+        while not self.is_ready():
+            if self.process.poll() is not None or time.perf_counter() - begin > READY_SECONDS:
+                self.process.kill()
+                self.process.wait()
+                raise RuntimeError(f"the daemon did not get ready: {self.log()[-2000:]}")
+            time.sleep(0.005)
+        self.ready_seconds = time.perf_counter() - begin
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def find(self, pattern):
+        found = re.search(pattern, self.log())
+        if not found:
+            raise RuntimeError(f"the log has no '{pattern}': {self.log()[-2000:]}")
+        return found
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        if not kind and code != 0:
+            raise RuntimeError(f"the daemon ended with {code}: {self.log()[-2000:]}")
+
+
+def run_parts(name, parts, total_seconds):
+    """Each part is (title, seconds, function of the time when it has to end, in perf_counter's).
+    True when none failed or was cut."""
+    end, good, rows = time.perf_counter() + total_seconds, True, []
+    for title, seconds, function in parts:
+        begin = time.perf_counter()
+        if end - begin < 1:
+            rows.append((title, "CUT: no time was left for it", 0))
+            good = False
+            continue
+        try:
+            outcome = function(min(end, begin + seconds)) or "passed"
+        except Skipped as why:
+            outcome = f"not run: {why}"
+        except (subprocess.TimeoutExpired, multiprocessing.TimeoutError) as e:
+            outcome, good = f"CUT: over its time: {str(e)[:200]}", False
+        except Exception as e:  # whatever it is, the parts that follow still have their say
+            outcome, good = f"FAILED: {type(e).__name__}: {e}", False
+        rows.append((title, outcome, time.perf_counter() - begin))
+        print(f"{name}: {title}: {outcome} ({rows[-1][2]:.1f} s)", flush=True)
+    print(f"\n{name}: " + ("all parts ended well" if good else "NOT all parts ended well"))
+    for title, outcome, took in rows:
+        print(f"  {title}: {outcome.splitlines()[0]} ({took:.1f} s)")
+    return good
+
+
+def left(end):
+    """Seconds until then, for a timeout."""
+    return max(0.1, end - time.perf_counter())
+
+
+def parse(doc, default_seconds):
+    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--build", default="build", help="where the programs are (not in a bundle)")
+    p.add_argument("--emulated", action="store_true", help="on the emulated device: no GPU is needed")
+    p.add_argument("--tiny", action="store_true", help="few programs and models, small sizes")
+    p.add_argument("--seconds", type=float, default=default_seconds, help="for all parts together")
+    p.add_argument("--scratch", help="a directory for checkpoints; bench-gpu writes 16 GB")
+    return p.parse_args()
+
+
+def main(doc, name, make_parts, default_seconds=460):
+    args = parse(doc, default_seconds)
+    if not args.emulated and not list(pathlib.Path("/dev").glob("nvidia[0-9]*")):
+        print(f"{name}: there is no GPU here (no /dev/nvidia0): nothing was done; --emulated --tiny "
+              "runs on the emulated device")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="inferd-gpu-", dir=args.scratch) as scratch:
+        places = Places(args, pathlib.Path(scratch))
+        if not places.plugin.exists():
+            print(f"{name}: there is no {places.plugin}: it was built without nvcc")
+            return 2
+        if args.emulated:
+            print(f"{name}: on the EMULATED device: its times say nothing about a GPU")
+        try:
+            return 0 if run_parts(name, make_parts(args, places), args.seconds) else 1
+        finally:
+            for process in Daemon.running:  # what a failure left
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
