@@ -88,34 +88,55 @@ def prefill_flops(config, tokens):
 
 
 def engine(args, places, shape, invariant, end):
+    """One command for each size, so that one that is cut leaves the others' figures."""
     _, prompts, batches, context, largest = sizes(args)
-    config = json.loads((places.shapes / shape / "config.json").read_text())
     if not invariant:  # what it changes: products of many rows
         prompts, batches = prompts[:2], batches[1:3]
-    answer, log = places.json_of(
-        [places.daemon, "bench", places.shapes / shape, "--load-format", "dummy", "--device", "cuda",
-         "--dtype", "bfloat16", "--json", "--max-num-batched-tokens", largest,
-         "--max-num-seqs", max(batches), "--bench-input-len", ",".join(map(str, prompts)),
-         "--bench-batch-size", ",".join(map(str, batches)), "--bench-context-len", context,
-         "--bench-output-len", 4 if args.tiny else 32, "--bench-repeat", 1 if args.tiny else 2,
-         "--batch-invariant" if invariant else "--no-batch-invariant"], left(end))
     kind = "--batch-invariant" if invariant else "--no-batch-invariant"
-    out = [f"{shape}, bfloat16, random weights, {kind}"]
-    out += [line[line.index("cuBLASLt"):] for line in log.splitlines() if "cuBLASLt" in line][:1]
-    for row in answer["prefill"]:
-        rate = row["tokens_per_second"]
-        flops = prefill_flops(config, row["input_len"]) * rate / row["input_len"]
-        out.append(f"prefill {row['input_len']}: {rate:.0f} tok/s, {flops / 1e12:.2f} TFLOP/s, "
-                   f"{percent(flops, measured.get('flops'))} of the dense rate"
-                   + compared(shape, "prefill", row["input_len"], rate, invariant))
-    for row in answer["decode"]:
-        rate, batch = row["tokens_per_second"], row["batch_size"]
-        length = context + (4 if args.tiny else 32) / 2
-        read = (answer["decode_weight_bytes"] + kv_bytes(config, batch * length)) * rate / batch
-        out.append(f"decode, batch {batch}, context {context}: {rate:.1f} tok/s, "
-                   f"{read / 1e9:.1f} GB/s, {percent(read, measured.get('bytes_per_second'))} of copying"
-                   + compared(shape, "decode", batch, rate, invariant))
-    return "\n    ".join(out)
+    common = [places.daemon, "bench", places.shapes / shape, "--load-format", "dummy", "--device",
+              "cuda", "--dtype", "bfloat16", "--json", "--max-num-batched-tokens", largest,
+              "--bench-output-len", 4 if args.tiny else 32, "--bench-repeat", 1 if args.tiny else 2, kind]
+    out, cut = [f"{shape}, bfloat16, random weights, {kind}"], []
+    runs = [(f"prefill {n}", n, 1, 16) for n in prompts]
+    runs += [(f"decode, batch {n}, context {context}", 16, n, context) for n in batches]
+    for title, prompt, batch, length in runs:
+        command = common + ["--bench-input-len", prompt, "--bench-batch-size", batch,
+                            "--bench-context-len", length, "--max-num-seqs", batch]
+        try:
+            answer, log = places.json_of(command, left(end))
+        except subprocess.TimeoutExpired:
+            cut.append(title)
+            continue
+        if len(out) == 1:
+            out += [line[line.index("cuBLASLt"):] for line in log.splitlines() if "cuBLASLt" in line]
+        describe = prefill_line if title.startswith("prefill") else decode_line
+        out.append(f"{title}: {describe(places, shape, answer, length, invariant)}")
+    text = "\n    ".join(out)
+    if cut:
+        raise RuntimeError(f"{text}\n    CUT, no time was left: {'; '.join(cut)}")
+    return text
+
+
+def config_of(places, shape):
+    return json.loads((places.shapes / shape / "config.json").read_text())
+
+
+def prefill_line(places, shape, answer, _context, invariant):
+    row = answer["prefill"][0]
+    rate, tokens = row["tokens_per_second"], row["input_len"]
+    flops = prefill_flops(config_of(places, shape), tokens) * rate / tokens
+    return (f"{rate:.0f} tok/s, {flops / 1e12:.2f} TFLOP/s, {percent(flops, measured.get('flops'))} of "
+            "the dense rate" + compared(shape, "prefill", tokens, rate, invariant))
+
+
+def decode_line(places, shape, answer, context, invariant):
+    row = answer["decode"][0]
+    rate, batch = row["tokens_per_second"], row["batch_size"]
+    kv = kv_bytes(config_of(places, shape), batch * (context + row["output_len"] / 2))
+    read = (answer["decode_weight_bytes"] + kv) * rate / batch
+    return (f"{rate:.1f} tok/s, {read / 1e9:.1f} GB/s, "
+            f"{percent(read, measured.get('bytes_per_second'))} of copying"
+            + compared(shape, "decode", batch, rate, invariant))
 
 
 def compared(shape, what, size, rate, invariant):
