@@ -8,6 +8,7 @@ Needs Python's standard library alone. --emulated --tiny tries the same on the e
 import concurrent.futures
 import json
 import os
+import pathlib
 import random
 import shutil
 import sys
@@ -180,6 +181,26 @@ def two_ranks(args, places, end):
     return "passed, greedy tokens of one rank"
 
 
+def end_to_end(args, places, end):
+    """What the default tests run on the emulated device."""
+    if args.emulated or harness.BUNDLE:
+        raise Skipped("of the repository, on a real device")
+    return pytest_part(args, places, end)
+
+
+def pytest_part(args, places, end, *more):
+    python = pathlib.Path(args.build) / "venv" / "bin" / "python"
+    python = python if python.exists() else sys.executable
+    if places.run([python, "-c", "import pytest, httpx"], left(end)).returncode != 0:
+        raise Skipped(f"{python} has no pytest and httpx (make venv)")
+    done = places.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                       harness.ROOT / "tests" / "e2e" / "test_cuda.py", *more], left(end),
+                      INFERD_BIN=str(places.daemon), INFERD_TEST_PLUGIN=str(places.plugin))
+    if done.returncode != 0:
+        raise RuntimeError(done.stdout[-4000:])
+    return done.stdout.splitlines()[-1]
+
+
 def parts(args, places):
     def part(title, seconds, function, *more):
         return title, seconds, lambda end: function(args, places, *more, end)
@@ -188,6 +209,7 @@ def parts(args, places):
             part("goldens of all architectures", 100, architectures),
             part("64 mixed clients", 40, clients),
             part("two ranks on one device", 30, two_ranks),
+            part("tests/e2e/test_cuda.py", 90, end_to_end),
             part("compute-sanitizer memcheck", 120, sanitizer, "memcheck"),
             part("compute-sanitizer racecheck", 150, sanitizer, "racecheck")]
 
