@@ -27,6 +27,14 @@ class Skipped(Exception):
     """A part that cannot run here, with the reason."""
 
 
+def cuda_libraries():
+    """Where cuBLASLt and NCCL may be and the loader may not look: CUDA's own folder, and the wheels that
+    come with torch."""
+    sites = [pathlib.Path(p) for p in sys.path if p.endswith("-packages")]
+    found = [pathlib.Path("/usr/local/cuda/lib64")] + [d for s in sites for d in s.glob("nvidia/*/lib")]
+    return [f for f in found if any(f.glob("libcublasLt.so.1?")) or any(f.glob("libnccl.so.2"))]
+
+
 class Places:
     """`daemon` has the plug-in to test beside it; an emulated one gets a folder of its own."""
 
@@ -46,8 +54,12 @@ class Places:
             self.bench_copy = home / "tests" / "bench" / "bench_copy"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
         self.daemon, self.plugin = home / "inferd", home / "inferd_cuda.so"
-        if library:
-            self.env["LD_LIBRARY_PATH"] = str(library)
+        folders = [library] if library else []
+        if not args.emulated:
+            folders += cuda_libraries()
+        folders += [f for f in [self.env.get("LD_LIBRARY_PATH")] if f]
+        if folders:
+            self.env["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
         if args.emulated:
             (scratch / "bin").mkdir()
             self.daemon, self.plugin = scratch / "bin" / "inferd", scratch / "bin" / "inferd_cuda.so"
