@@ -186,15 +186,16 @@ $(BUILD)/tests/%: tests/%.c $$(call obj,$$(wildcard tests/$$(dir $$*)support_*.c
 	@mkdir -p $(@D)
 	$(call run,TEST)$(CC) $(CFLAGS) -Wno-missing-prototypes $(LDFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_EXTRA) $(LIBS) -lcmocka $(LDLIBS)
 
+GPU_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_copy bench_attention_gpu)
 # A plug-in takes what it needs of base/ and kernels/ from the program that loads it.
-$(BUILD)/tests/kernels/cuda/% $(BUILD)/tests/bench/bench_copy: TEST_EXTRA = \
+$(BUILD)/tests/kernels/cuda/% $(GPU_BENCHES): TEST_EXTRA = \
     -Wl,--whole-archive $(KERNELS_LIB) -Wl,--no-whole-archive
 # Where NVIDIA's header is, our declarations are compared with it.
 $(BUILD)/tests/kernels/cuda/test_cublaslt_api: CFLAGS += $(if $(wildcard $(CUDA_HOME)/include/cublasLt.h),\
     -DINFERD_HAVE_CUBLASLT -isystem $(CUDA_HOME)/include,$(EMU_INC))
 $(BUILD)/tests/kernels/cuda/test_cublaslt: CFLAGS += $(EMU_INC)
 
-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL) $(BUILD)/tests/bench/bench_copy
+unit-tests: $(TESTS) $(EMU) $(EMU_NCCL) $(GPU_BENCHES)
 run-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
 	@tests/run_unit.sh $(TESTS)
 
@@ -240,13 +241,16 @@ bench: all
 	@tests/bench/run.sh $(BUILD)/inferd
 
 # --- a real GPU: each fails, saying so, where there is none ------------------------------------------
-CUDA_TESTS := $(filter $(BUILD)/tests/kernels/cuda/%,$(TESTS))
-.PHONY: test-gpu bench-gpu bundle bundle-only
+CUDA_TESTS := $(filter $(BUILD)/tests/kernels/cuda/% $(BUILD)/tests/engine/exec/test_graph_pool \
+              $(BUILD)/tests/engine/model/test_arch_cuda,$(TESTS))
+.PHONY: test-gpu bench-gpu bench-gpu-server bundle bundle-only
 # What they do runs in the tests, too, on the emulated device.
 test-gpu: default $(CUDA_TESTS)
 	@python3 tests/gpu/check_gpu.py --build $(BUILD)
-bench-gpu: default $(BUILD)/tests/bench/bench_copy
-	@python3 tests/gpu/bench_gpu.py --build $(BUILD)
+bench-gpu: default $(GPU_BENCHES)
+	@python3 tests/gpu/bench_gpu.py engine --build $(BUILD)
+bench-gpu-server: default
+	@python3 tests/gpu/bench_gpu.py server --build $(BUILD)
 
 # --- a folder that runs anywhere ------------------------------------------------------------------
 # BUNDLE_TESTS=1 puts the tests of the CUDA backend in, and what ./test-gpu and ./bench-gpu there need.
@@ -257,7 +261,7 @@ NCCL ?= $(firstword $(realpath $(wildcard $(addsuffix /libnccl.so.2,$(CUDA_HOME)
           /usr/lib/$(ARCH)-linux-gnu /usr/lib64 /usr/local/lib \
           $(wildcard $(addsuffix /nvidia/nccl/lib,$(PYTHON_SITES)))))))
 PYTHON_SITES = $(shell python3 -c 'import site; print(*site.getsitepackages())' 2>/dev/null)
-BUNDLED_TESTS = $(CUDA_TESTS) $(BUILD)/tests/bench/bench_copy $(EMU)
+BUNDLED_TESTS = $(CUDA_TESTS) $(GPU_BENCHES) $(EMU)
 bundle: default $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS)) bundle-only
 bundle-only: $(BUILD)/inferd-bundled
 	@NCCL='$(NCCL)' ./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS))

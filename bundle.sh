@@ -31,7 +31,7 @@ if [ $# -gt 0 ]; then
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1
 shift
-LD_LIBRARY_PATH=$here/lib exec "$here/tests/$name" "$@"
+LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/tests/$name" "$@"
 END
     chmod 755 "$out/run-test"
     # What tests and measures a GPU where the folder lies, with Python's standard library alone.
@@ -51,6 +51,7 @@ END
 #!/bin/sh
 # ${name%%:*} [--help]: PYTHON names an interpreter other than python3.
 here=\$(cd "\$(dirname "\$0")" && pwd)
+export PATH="\${PATH:-/usr/local/bin:/usr/bin:/bin}" # without one Python does not know where it lies
 exec "\${PYTHON:-python3}" -B "\$here/gpu/${name##*:}.py" "\$@"
 END
         chmod 755 "$out/${name%%:*}"

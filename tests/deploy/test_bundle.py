@@ -84,15 +84,16 @@ def test_carries_the_tests_of_a_gpu(tmp_path, bundle):
     """And runs them with Python alone; here on the emulated device, for which the plug-in is there."""
     program, plugin = BUILD / "inferd-bundled", BUILD / "inferd_cuda_emu.so"
     tests = [BUILD / "tests" / "kernels" / "cuda" / "test_device_cuda",
-             BUILD / "tests" / "bench" / "bench_copy", plugin]
+             *(BUILD / "tests" / "bench" / name for name in ("bench_copy", "bench_attention_gpu")), plugin]
     if not all(t.exists() for t in tests):
         pytest.skip("the tests of the CUDA backend are not built (make unit-tests)")
     where = tmp_path / "inferd"
     subprocess.run(["./bundle.sh", str(program), "", str(where), *map(str, tests)], cwd=ROOT,
                    check=True, capture_output=True)
-    for command in ("test-gpu", "bench-gpu"):
-        result = subprocess.run(["env", "-i", f"PYTHON={sys.executable}", str(where / command),
-                                 "--emulated", "--tiny"], capture_output=True, text=True, cwd="/")
+    # With the interpreter that is named, and with the system's.
+    for command, env in ("test-gpu", [f"PYTHON={sys.executable}"]), ("bench-gpu", []):
+        result = subprocess.run(["env", "-i", *env, str(where / command), "--emulated", "--tiny"],
+                                capture_output=True, text=True, cwd="/")
         assert result.returncode == 0, result.stdout + result.stderr
         assert f"{command}: all parts ended well" in result.stdout
 

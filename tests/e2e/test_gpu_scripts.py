@@ -32,10 +32,29 @@ def test_check(shared_models):
 def test_bench():
     result = run("bench_gpu.py", "--emulated", "--tiny")
     assert result.returncode == 0, result.stdout + result.stderr
-    for figure in ("GB/s", "prefill 40: ", "decode, batch 4, context 32: ", "times the batch-invariant",
+    for figure in ("GB/s", "head_dim 128, batch 2, 1 queries, context 32: ", "prefill 40: ", "decode, batch 4, context 32: ", "times the batch-invariant",
                    "products of more than 16 rows", "exec to ready", "weights: ", "off by",
                    "same bits: equal", "16 requests in", "TTFT, ms: p50", "ITL, ms: p50"):
         assert figure in result.stdout, result.stdout
+
+
+@pytest.mark.skipif(SANITIZED, reason="times and sizes are those of a plain build")
+@pytest.mark.parametrize("does, code, words", [
+    ("shift 6\nexec \"$@\"", 0, "clean, 1 programs"),
+    ("echo '========= Invalid __global__ read of size 4 bytes'\nexit 9", 1, "memcheck of test_device_cuda"),
+    ("echo '========= Invalid __global__ read of size 4 bytes'\nexec sleep 60", 1,
+     "memcheck of test_device_cuda"),
+    ("exec sleep 60", 1, "no program was through in its time"),
+])
+def test_sanitizer(tmp_path, does, code, words):
+    """A script in its place."""
+    tool = tmp_path / "sanitizer"
+    tool.write_text(f"#!/bin/sh\n[ $2 = memcheck ] || exit 3\n{does}\n")
+    tool.chmod(0o755)
+    result = run("check_gpu.py", "--emulated", "--tiny", "--only", "memcheck", "--sanitizer", tool,
+                 "--seconds", "3")
+    assert result.returncode == code, result.stdout + result.stderr
+    assert words in result.stdout
 
 
 def test_without_a_gpu():

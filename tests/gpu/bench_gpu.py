@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The figures of a GPU, each beside the limit that was measured on the same device in the same run.
 
-    make bench-gpu         or, in a bundle,          ./bench-gpu
+    make bench-gpu           or, in a bundle,          ./bench-gpu engine
+    make bench-gpu-server                              ./bench-gpu server
 
 Prints: copy bandwidth; the dense bf16 rate, flash attention and transformers' speed where this Python
 has torch and transformers; prefill and decode of the Llama-3.1-8B and
@@ -47,7 +48,7 @@ def percent(value, limit):
 
 def copying(args, places, end):
     mib = 4 if args.tiny else 1024
-    done = places.run([places.bench_copy, places.plugin, mib], left(end))
+    done = places.run([places.benches / "bench_copy", places.plugin, mib], left(end))
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     measured["bytes_per_second"] = float(done.stdout.rsplit("writes ", 1)[1].split()[0]) * 1e9
@@ -69,6 +70,24 @@ def torch_part(args, places, what, end):
     if what == "matmul":
         measured["flops"] = lines[0]["value"]
     return "\n    ".join([f"torch {what}"] + [f"{li['name']}: {li['text']}" for li in lines])
+
+
+def attention(args, places, end):
+    """Ours alone, on the shapes that torch's is timed on."""
+    shapes = harness.TINY_ATTENTION_SHAPES if args.tiny else harness.ATTENTION_SHAPES
+    out = ["bfloat16 cache in blocks, float32 queries and results"]
+    for head_dim in harness.ATTENTION_HEAD_DIMS:
+        done = places.run([places.benches / "bench_attention_gpu", places.plugin, harness.ATTENTION_HEADS,
+                           harness.ATTENTION_KV_HEADS, head_dim, *[":".join(map(str, s)) for s in shapes]],
+                          left(end))
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+        for (batch, queries, context), line in zip(shapes, done.stdout.splitlines()):
+            name = f"head_dim {head_dim}, batch {batch}, {queries} queries, context {context}"
+            took, theirs = float(line.split()[1]), measured.get(("torch", name))
+            out.append(f"{name}: {1e6 * took:.1f} us" + (
+                f", {theirs / took:.2f} times as fast as torch's" if theirs else ", torch's not measured"))
+    return "\n    ".join(out)
 
 
 # --- the engine alone --------------------------------------------------------------------------
@@ -276,16 +295,21 @@ def percentiles(seconds):
 def parts(args, places):
     def part(title, seconds, function, *more):
         return title, seconds, lambda end: function(args, places, *more, end)
-    served = Served(args, places)
-    rows = [part("copy bandwidth", 20, copying), part("dense rate", 30, torch_part, "matmul"),
-            part("flash attention of torch", 30, torch_part, "attention"),
-            part("transformers", 90, torch_part, "transformers")]
-    for shape in sizes(args)[0]:
-        rows.append(part(f"engine, {shape}", 70, engine, shape, True))
-        rows.append(part(f"engine, {shape}, --no-batch-invariant", 40, engine, shape, False))
-    return rows + [part("start with a checkpoint", 90, served.start), part("same bits", 30, served.bits),
-                   part("serving", 90, served.serve), part("stop", 60, served.stop)]
+    served, rows = Served(args, places), []
+    if args.group != "server":
+        rows += [part("copy bandwidth", 20, copying), part("dense rate", 20, torch_part, "matmul"),
+                 part("flash attention of torch", 25, torch_part, "attention"),
+                 part("attention", 25, attention), part("transformers", 80, torch_part, "transformers")]
+        for shape in sizes(args)[0]:
+            large = shape.endswith("8b")
+            rows += [part(f"engine, {shape}", 150 if large else 60, engine, shape, True),
+                     part(f"engine, {shape}, --no-batch-invariant", 55 if large else 30, engine, shape,
+                          False)]
+    if args.group != "engine":
+        rows += [part("start with a checkpoint", 150, served.start), part("same bits", 40, served.bits),
+                 part("serving", 150, served.serve), part("stop", 60, served.stop)]
+    return rows
 
 
 if __name__ == "__main__":
-    sys.exit(harness.main(__doc__, "bench-gpu", parts))
+    sys.exit(harness.main(__doc__, "bench-gpu", parts, groups=("engine", "server")))

@@ -7,6 +7,8 @@ import pathlib
 import sys
 import time
 
+import harness
+
 what, size, shapes, seconds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), float(sys.argv[4])
 TINY, END = size == "tiny", time.perf_counter() + seconds
 
@@ -74,10 +76,9 @@ def matmul():
 
 def attention():
     """Prefill, causal, of one sequence; decode of a batch."""
-    for head_dim in (64, 128):
-        for batch, queries, context in ([(1, 16, 16), (2, 1, 32)] if TINY else
-                                        [(1, 512, 512), (1, 8192, 8192), (1, 32768, 32768),
-                                         (8, 1, 1024), (64, 1, 1024), (256, 1, 1024)]):
+    for head_dim in harness.ATTENTION_HEAD_DIMS:
+        for batch, queries, context in (harness.TINY_ATTENTION_SHAPES if TINY else
+                                        harness.ATTENTION_SHAPES):
             attempt(f"head_dim {head_dim}, batch {batch}, {queries} queries, context {context}",
                     one_attention, head_dim, batch, queries, context)
 
@@ -85,7 +86,7 @@ def attention():
 def one_attention(name, head_dim, batch, queries, context):
     from torch.nn.functional import scaled_dot_product_attention as sdpa
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    heads, kv_heads = 32, 8
+    heads, kv_heads = harness.ATTENTION_HEADS, harness.ATTENTION_KV_HEADS
     shape = dict(device=DEVICE, dtype=torch.bfloat16)
     q = torch.randn(batch, heads, queries, head_dim, **shape)
     k, v = (torch.randn(batch, kv_heads, context, head_dim, **shape) for _ in range(2))

@@ -21,6 +21,11 @@ ROOT = HERE.parent.parent
 if not BUNDLE:
     sys.path += [str(ROOT / "tests" / "fixtures"), str(ROOT / "tests" / "bench")]
 READY_SECONDS, REQUEST_SECONDS = 120, 120
+# Sequences, queries of each, positions that the last query sees: what attention is timed on.
+ATTENTION_SHAPES = [(1, 512, 512), (1, 8192, 8192), (1, 32768, 32768), (8, 1, 1024), (64, 1, 1024),
+                    (256, 1, 1024)]
+TINY_ATTENTION_SHAPES = [(1, 16, 16), (2, 1, 32)]
+ATTENTION_HEADS, ATTENTION_KV_HEADS, ATTENTION_HEAD_DIMS = 32, 8, (64, 128)
 
 
 class Skipped(Exception):
@@ -44,14 +49,14 @@ class Places:
             home, self.programs = BUNDLE / "bin", BUNDLE / "tests"
             emulated, library = self.programs / "inferd_cuda_emu.so", BUNDLE / "lib"
             self.golden, self.shapes = HERE / "golden", HERE / "shapes"
-            self.models, self.bench_copy = HERE / "models", self.programs / "bench_copy"
+            self.models, self.benches = HERE / "models", self.programs
         else:
             home = pathlib.Path(args.build).resolve()
             self.programs = home / "tests" / "kernels" / "cuda"
             emulated, library = home / "inferd_cuda_emu.so", None
             self.golden, self.shapes = ROOT / "tests/golden/arch", ROOT / "tests/fixtures/shapes"
             self.models = ROOT.parent / "shared" / "models"
-            self.bench_copy = home / "tests" / "bench" / "bench_copy"
+            self.benches = home / "tests" / "bench"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
         self.daemon, self.plugin = home / "inferd", home / "inferd_cuda.so"
         folders = [library] if library else []
@@ -68,9 +73,27 @@ class Places:
             if not BUNDLE:
                 shutil.copy(home / "emu" / "libcublasLt.so.13", scratch / "bin")
 
+        # Test programs read their golden files from where they are started.
+        (scratch / "tests" / "golden").mkdir(parents=True)
+        (scratch / "tests" / "golden" / "arch").symlink_to(self.golden)
+
     def run(self, command, seconds, **kw):
         return subprocess.run([str(c) for c in command], timeout=seconds, capture_output=True,
                               text=True, env={**self.env, **kw})
+
+    def run_until(self, command, seconds, log_name, **kw):
+        """(exit code, or None where it had to be killed with all that it started; what it printed)."""
+        log = self.scratch / log_name
+        with open(log, "wb") as out:
+            process = subprocess.Popen([str(c) for c in command], stdout=out, stderr=out,
+                                       cwd=self.scratch, env={**self.env, **kw}, start_new_session=True)
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        return code, log.read_text(errors="replace")
 
     def json_of(self, command, seconds):
         """What it prints, and its log."""
@@ -207,18 +230,22 @@ def left(end):
     return max(0.1, end - time.perf_counter())
 
 
-def parse(doc, default_seconds):
+def parse(doc, default_seconds, groups):
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    if groups:
+        p.add_argument("group", choices=groups, nargs="?", help="one half of the parts (default: both)")
     p.add_argument("--build", default="build", help="where the programs are (not in a bundle)")
     p.add_argument("--emulated", action="store_true", help="on the emulated device: no GPU is needed")
     p.add_argument("--tiny", action="store_true", help="few programs and models, small sizes")
     p.add_argument("--seconds", type=float, default=default_seconds, help="for all parts together")
+    p.add_argument("--only", metavar="WORDS", help="parts whose titles have these words in them")
+    p.add_argument("--sanitizer", help="a compute-sanitizer other than the one that is installed")
     p.add_argument("--scratch", help="a directory for checkpoints; bench-gpu writes 16 GB")
     return p.parse_args()
 
 
-def main(doc, name, make_parts, default_seconds=460):
-    args = parse(doc, default_seconds)
+def main(doc, name, make_parts, default_seconds=460, groups=()):
+    args = parse(doc, default_seconds, groups)
     if not args.emulated and not list(pathlib.Path("/dev").glob("nvidia[0-9]*")):
         print(f"{name}: there is no GPU here (no /dev/nvidia0): nothing was done; --emulated --tiny "
               "runs on the emulated device")
@@ -231,7 +258,8 @@ def main(doc, name, make_parts, default_seconds=460):
         if args.emulated:
             print(f"{name}: on the EMULATED device: its times say nothing about a GPU")
         try:
-            return 0 if run_parts(name, make_parts(args, places), args.seconds) else 1
+            parts = [p for p in make_parts(args, places) if not args.only or args.only in p[0]]
+            return 0 if run_parts(name, parts, args.seconds) else 1
         finally:
             for process in Daemon.running:  # what a failure left
                 if process.poll() is None:
