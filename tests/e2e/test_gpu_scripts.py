@@ -86,3 +86,30 @@ def test_parts_that_fail_or_have_no_time(capsys):
     out = capsys.readouterr().out
     assert "x: slow: CUT" in out and "  late: CUT: no time was left for it" in out
     assert time.perf_counter() - begin < 10
+
+
+def test_a_part_that_hangs(capsys):
+    """And what it waits for, which is a daemon's answer."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    harness.Daemon.running.append(sleeper)
+    begin = time.perf_counter()
+    assert not harness.run_parts("x", [("hangs", 0.1, lambda end: time.sleep(60))], 10)
+    assert "x: hangs: CUT" in capsys.readouterr().out
+    assert time.perf_counter() - begin < 10
+    assert sleeper.wait(5) == -9
+    harness.Daemon.running.remove(sleeper)
+
+
+def test_figures_before_a_cut_count(tmp_path, monkeypatch):
+    """Of torch, whose process is ended when its time is up."""
+    import bench_gpu
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\necho '{\"name\": \"dense\", \"value\": 5.0, \"text\": \"five\"}'\n"
+                    "exec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(bench_gpu.sys, "executable", str(slow))
+    args = type("Args", (), {"tiny": True})
+    places = type("Places", (), {"shapes": tmp_path})
+    with pytest.raises(RuntimeError, match="(?s)dense: five.*CUT: no time was left"):
+        bench_gpu.torch_part(args, places, "matmul", time.perf_counter() + 1)
+    assert bench_gpu.measured["flops"] == 5.0

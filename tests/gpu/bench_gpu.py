@@ -59,17 +59,26 @@ def torch_part(args, places, what, end):
     """bench_torch.py prints JSON lines; those before a cut count."""
     command = [sys.executable, str(HERE / "bench_torch.py"), what,
                "tiny" if args.tiny else "full", str(places.shapes), str(left(end) - 3)]
-    done = subprocess.run(command, timeout=left(end), capture_output=True, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    try:
+        done = subprocess.run(command, timeout=left(end), capture_output=True)
+        code, output, errors = done.returncode, done.stdout, done.stderr.decode(errors="replace")
+    except subprocess.TimeoutExpired as e:
+        code, output, errors = None, e.stdout or b"", ""
+    # A line may be cut, too.
+    lines = [json.loads(line) for line in output.decode().splitlines()
+             if line.startswith("{") and line.endswith("}")]
     if lines and "missing" in lines[0]:
         raise Skipped(lines[0]["missing"])
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr[-1500:])
+    if code or not lines:
+        raise RuntimeError(errors[-1500:] or "it said nothing in its time")
     for line in lines:
         measured[("torch", line["name"])] = line["value"]
     if what == "matmul":
         measured["flops"] = lines[0]["value"]
-    return "\n    ".join([f"torch {what}"] + [f"{li['name']}: {li['text']}" for li in lines])
+    text = "\n    ".join([f"torch {what}"] + [f"{li['name']}: {li['text']}" for li in lines])
+    if code is None:
+        raise RuntimeError(f"{text}\n    CUT: no time was left for more")
+    return text
 
 
 def attention(args, places, end):

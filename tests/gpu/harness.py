@@ -21,6 +21,8 @@ ROOT = HERE.parent.parent
 if not BUNDLE:
     sys.path += [str(ROOT / "tests" / "fixtures"), str(ROOT / "tests" / "bench")]
 READY_SECONDS, REQUEST_SECONDS = 120, 120
+# A part that has to end by itself and does not is ended so much later.
+GRACE_SECONDS = 3
 # Sequences, queries of each, positions that the last query sees: what attention is timed on.
 ATTENTION_SHAPES = [(1, 512, 512), (1, 8192, 8192), (1, 32768, 32768), (8, 1, 1024), (64, 1, 1024),
                     (256, 1, 1024)]
@@ -199,16 +201,26 @@ class Daemon(Client):
             raise RuntimeError(f"the daemon ended with {code}: {self.log()[-2000:]}")
 
 
+def on_alarm(_signal, _frame):
+    """What a part waits for ends with the daemons."""
+    for process in Daemon.running:
+        if process.poll() is None:
+            process.kill()
+    raise subprocess.TimeoutExpired("a part that does not look at the time", GRACE_SECONDS)
+
+
 def run_parts(name, parts, total_seconds):
     """Each part is (title, seconds, function of the time when it has to end, in perf_counter's).
     True when none failed or was cut."""
     end, good, rows = time.perf_counter() + total_seconds, True, []
+    signal.signal(signal.SIGALRM, on_alarm)
     for title, seconds, function in parts:
         begin = time.perf_counter()
         if end - begin < 1:
             rows.append((title, "CUT: no time was left for it", 0))
             good = False
             continue
+        signal.setitimer(signal.ITIMER_REAL, min(end - begin, seconds) + GRACE_SECONDS)
         try:
             outcome = function(min(end, begin + seconds)) or "passed"
         except Skipped as why:
@@ -217,6 +229,8 @@ def run_parts(name, parts, total_seconds):
             outcome, good = f"CUT: over its time: {str(e)[:200]}", False
         except Exception as e:  # whatever it is, the parts that follow still have their say
             outcome, good = f"FAILED: {type(e).__name__}: {e}", False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         rows.append((title, outcome, time.perf_counter() - begin))
         print(f"{name}: {title}: {outcome} ({rows[-1][2]:.1f} s)", flush=True)
     print(f"\n{name}: " + ("all parts ended well" if good else "NOT all parts ended well"))
