@@ -183,9 +183,12 @@ def test_8_bit_caches_are_near_the_cpus(cuda_bin, shared_models, start_server, d
             assert abs(x - y) < CACHE_BOUND
 
 
-@pytest.mark.parametrize("name", ["awq_g32", "gptq_8bit_g32_act_order", "fp8_block",
-                                  "bnb_nf4_double"])
-def test_quantized_checkpoints(cuda_bin, start_server, tmp_path, name):
+# mxfp4's answers are small, and the CPU's own in bfloat16 are 0.004 of the largest away from its
+# float32 ones: so may CUDA's be, on the other side.
+@pytest.mark.parametrize("name, bound", [("awq_g32", 0.005), ("gptq_8bit_g32_act_order", 0.005),
+                                         ("fp8_block", 0.005), ("bnb_nf4_double", 0.005),
+                                         ("fp8_block_deepseek", 0.005), ("mxfp4", 0.008)])
+def test_quantized_checkpoints(cuda_bin, start_server, tmp_path, name, bound):
     """Near the CPU's answers; what a plan for a GPU that is not here says is what is taken."""
     model = tmp_path / name
     shutil.copytree(ROOT / "tests" / "golden" / "quant" / name, model)
@@ -198,7 +201,7 @@ def test_quantized_checkpoints(cuda_bin, start_server, tmp_path, name):
     want, got = best_logprobs(cpu, prompts), best_logprobs(cuda, prompts)
     # Weights, activations and the KV cache are bfloat16: 2^-9 of a number each.
     largest = max(abs(x) for best in want for x in best.values())
-    assert distance(want, got) < 0.005 * largest
+    assert distance(want, got) < bound * largest
     taken = re.search(r"memory taken: (\d+) bytes, planned: (\d+)", cuda.read_log())
     plan = json.loads(run(cuda_bin, "plan", model, "--device", "H100", "--json", *common).stdout)
     assert int(taken[1]) == int(taken[2]) == plan["total_bytes"] - plan["graph_bytes"]

@@ -1,6 +1,6 @@
 /* test_graph_pool.c - steps replayed as graphs on the emulated GPU: the bits of steps that run op
- * by op, whatever the padding; captures in order, which allocate nothing and wait for nothing; and
- * failures that end cleanly. */
+ * by op, whatever the padding, the model, its weights and its cache; captures in order, which
+ * allocate nothing and wait for nothing; and failures that end cleanly. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +26,6 @@ enum {
     MAX_GROUPS = 4,
     MAX_LOGPROBS = 3,
     TOP = 1 + MAX_LOGPROBS,
-    VOCAB_SIZE = 71,
     LEN_TO_CAPTURE = 8
 };
 
@@ -61,15 +60,26 @@ static struct emu_record get_record(void)
 
 /* --- a model on the GPU ----------------------------------------------------------------------- */
 
-static void open_model(struct run *r, const char *dir, const char *dtype, enum graph_mode mode,
+struct variant {
+    const char *dir, *dtype;
+    const char *kv_dtype;     /* as --kv-cache-dtype; NULL: that of the weights */
+    const char *quantization; /* NULL: none */
+};
+
+static void open_model(struct run *r, const struct variant *v, enum graph_mode mode,
                        const char *sizes)
 {
     struct status st;
-    struct model_options model = { .path = dir, .load_format = "auto", .dtype = dtype };
+    struct model_options model = {
+        .path = v->dir, .load_format = "auto", .dtype = v->dtype, .quantization = v->quantization
+    };
     struct device_options device = { .index = 0 };
     struct executor_ranks ranks = { .count = 1 };
     memset(r, 0, sizeof *r);
-    assert_true(model_open(&model, &r->model, &st));
+    if (!model_open(&model, &r->model, &st))
+        rig_fail(v->dir, &st);
+    enum dtype kv_dtype = r->model->weight_format->dtype;
+    assert_true(!v->kv_dtype || kv_cache_dtype_parse(v->kv_dtype, &kv_dtype));
     struct memory_plan_options options = {
         .memory_utilization = 0.5,
         .num_blocks_override = 1 + MAX_GROUPS * MAX_SEQS * BLOCKS_PER_SEQ,
@@ -78,7 +88,7 @@ static void open_model(struct run *r, const char *dir, const char *dtype, enum g
         .max_num_seqs = MAX_SEQS,
         .max_num_batched_tokens = MAX_SEQS * PROMPT_LEN,
         .max_logprobs = MAX_LOGPROBS,
-        .kv_cache_dtype = r->model->weight_format->dtype,
+        .kv_cache_dtype = kv_dtype,
         .graph_mode = mode,
         .graph_sizes = sizes,
         .max_seq_len_to_capture = LEN_TO_CAPTURE,
@@ -87,7 +97,7 @@ static void open_model(struct run *r, const char *dir, const char *dtype, enum g
         !memory_plan_make(r->model, r->executor.workers[0].device, &options, &r->plan, &st) ||
         !executor_load_weights(&r->executor, r->model, &st) ||
         !executor_allocate(&r->executor, &r->plan, &st) || !executor_start(&r->executor, &st))
-        rig_fail(dtype, &st);
+        rig_fail(v->dir, &st);
     r->output = (struct step_output){ .sampled_ids = r->sampled,
                                       .logprobs = &r->logprobs[0][0],
                                       .logprobs_stride = TOP };
@@ -95,7 +105,8 @@ static void open_model(struct run *r, const char *dir, const char *dtype, enum g
 
 static void open_run(struct run *r, const char *dtype, enum graph_mode mode, const char *sizes)
 {
-    open_model(r, llama.dir, dtype, mode, sizes);
+    const struct variant v = { .dir = llama.dir, .dtype = dtype };
+    open_model(r, &v, mode, sizes);
 }
 
 static void end_requests(struct run *r)
@@ -165,13 +176,14 @@ static struct sampling_params params_of(int32_t seq)
 static void start_requests(struct run *r, int32_t num_seqs)
 {
     static const int32_t first_blocks[MAX_GROUPS];
+    const int32_t vocab_size = r->model->desc.vocab_size;
     assert_true(r->plan.kv_spec.num_groups <= MAX_GROUPS);
     r->num_seqs = num_seqs;
     for (int32_t s = 0; s < num_seqs; s++) {
         int32_t ids[PROMPT_LEN];
         struct sampling_params params = params_of(s);
         for (int32_t i = 0; i < PROMPT_LEN; i++)
-            ids[i] = (7 * i + 3 + 11 * s) % VOCAB_SIZE;
+            ids[i] = (7 * i + 3 + 11 * s) % vocab_size;
         r->requests[s] = request_new(ids, PROMPT_LEN, NUM_STEPS + 1, &params, NULL, NULL);
         r->requests[s]->seed = 100 + (uint64_t)s;
         for (int32_t i = 0; i < MAX_GROUPS * BLOCKS_PER_SEQ; i++)
@@ -317,11 +329,12 @@ static void test_architectures(void **state)
         struct fixture f;
         struct run eager, full;
         fixture_open_in(&f, "tests/golden/parallel/", names[i]);
-        open_model(&eager, f.dir, "bfloat16", GRAPH_MODE_NONE, NULL);
+        const struct variant v = { .dir = f.dir, .dtype = "bfloat16" };
+        open_model(&eager, &v, GRAPH_MODE_NONE, NULL);
         struct status st;
         const struct backend *backend = eager.executor.workers[0].device->backend;
         if (decoder_check_ops(&eager.model->desc, backend, &st)) {
-            open_model(&full, f.dir, "bfloat16", GRAPH_MODE_FULL, "3");
+            open_model(&full, &v, GRAPH_MODE_FULL, "3");
             capture_all(&full);
             assert_int_equal(compare(&eager, &full, 2), STEPS_IN_BUCKETS);
             close_run(&full);
@@ -331,6 +344,59 @@ static void test_architectures(void **state)
         close_run(&eager);
         fixture_close(&f);
     }
+}
+
+/* A graph that was captured before any request has come: what it launches is the same for whatever
+ * the steps then find in memory. */
+static void check_variant(const struct variant *v)
+{
+    struct run eager, full;
+    open_model(&eager, v, GRAPH_MODE_NONE, NULL);
+    open_model(&full, v, GRAPH_MODE_FULL, "2,4");
+    capture_all(&full);
+    assert_int_equal(compare(&eager, &full, 1), STEPS_IN_BUCKETS);
+    assert_int_equal(compare(&eager, &full, 4), STEPS_IN_BUCKETS);
+    assert_int_equal(compare(&eager, &full, 3), STEPS_IN_BUCKETS);
+    close_run(&full);
+    close_run(&eager);
+}
+
+/* Packed experts, chosen anew by every step, packed kv_b_proj, latents on tensor cores, caches of 8
+ * bits: as checkpoints have them, or as options make them. */
+static void test_weights_and_caches(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model;
+        struct variant v;
+        bool latent;
+    } cases[] = {
+        { "qwen2_moe", { NULL, "bfloat16", "fp8", "int8" }, false },
+        { "gpt_oss", { NULL, "float16", "int8", NULL }, false },
+        { "gemma3", { NULL, "bfloat16", "fp8", "int4" }, false },
+        { "deepseek_v2", { NULL, "bfloat16", "int8", "fp8" }, true },
+        { "deepseek_v3", { NULL, "bfloat16", NULL, "int8" }, true },
+        { "deepseek_v3", { NULL, "float32", "fp8", NULL }, false },
+    };
+    static const struct variant checkpoints[] = {
+        { "tests/golden/quant/mxfp4", "auto", NULL, NULL },
+        { "tests/golden/quant/fp8_block_deepseek", "auto", "fp8", NULL },
+        { "tests/golden/quant/gptq_4bit_g16_act_order", "auto", "int8", NULL },
+    };
+    need_emulation();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fixture f;
+        struct variant v = cases[i].v;
+        if (cases[i].latent)
+            fixture_open_latent(&f, cases[i].model, 64, 16);
+        else
+            fixture_open(&f, cases[i].model);
+        v.dir = f.dir;
+        check_variant(&v);
+        fixture_close(&f);
+    }
+    for (size_t i = 0; i < sizeof checkpoints / sizeof checkpoints[0]; i++)
+        check_variant(&checkpoints[i]);
 }
 
 static void test_captures_come_in_order(void **state)
@@ -396,7 +462,7 @@ static void test_a_failed_step(void **state)
     emu.fail_call("cudaGraphLaunch", 1, 719);
     assert_false(run_step(&r));
     assert_non_null(strstr(r.output.status.message, "launching a graph: "));
-    r.requests[1]->token_ids[PROMPT_LEN] = VOCAB_SIZE;
+    r.requests[1]->token_ids[PROMPT_LEN] = 71;
     assert_false(run_step(&r));
     assert_string_equal(r.output.status.message, "embedding: index 71 of row 1 is not in [0, 71)");
     end_requests(&r);
@@ -434,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_has_the_same_bits),
         cmocka_unit_test(test_architectures),
+        cmocka_unit_test(test_weights_and_caches),
         cmocka_unit_test(test_captures_come_in_order),
         cmocka_unit_test(test_no_more_than_the_plan_says),
         cmocka_unit_test(test_a_failed_step),
