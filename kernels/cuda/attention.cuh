@@ -24,10 +24,10 @@ enum {
 
 #define LOG2_E 1.44269504f
 
-/* e^(x - max); 0 where x is -inf, whatever max is. */
+/* 2^(x - max), scores being in units of log2(e); 0 where x is -inf, whatever max is. */
 __device__ __forceinline__ float weight_of(float x, float max)
 {
-    return exp2f(__fmul_rn(__fsub_rn(x, max == -INFINITY ? 0.0f : max), LOG2_E));
+    return exp2_approx(__fsub_rn(x, max == -INFINITY ? 0.0f : max));
 }
 
 /* K and V of one tile. */
@@ -36,36 +36,113 @@ template <typename T, int DIM> struct kv_tile {
     T k[TILE][STRIDE], v[TILE][STRIDE];
 };
 
-/* Positions [begin, begin + TILE) of a kv head; those outside of [from, to) and columns past
- * head_dim become zero, and what lies in their place is not read. Elements of 16 bits go past the
- * registers, those of 8 are widened there. */
+/* A sequence's context as a block reads it: a kv head's positions [from, to). */
+struct context {
+    const int32_t *block_table;
+    int32_t kv_head, from, to;
+};
+__device__ __forceinline__ struct context context_of(const struct cuda_attention &a, int32_t seq,
+                                                     int32_t kv_head, int32_t from, int32_t to)
+{
+    return { a.m.block_tables + (int64_t)seq * a.m.block_table_stride, kv_head, from, to };
+}
+
+/* Positions [begin, begin + TILE) of K, V or both (the other being NULL) of a context; those
+ * outside of it and columns past head_dim become zero, and what lies in their place is not read.
+ * Elements of 16 bits go past the registers, those of 8 are widened there. */
 template <typename E, int DIM, int THREADS>
-__device__ __forceinline__ void load_tile(struct kv_tile<typename kv_element<E>::T, DIM> *tile,
-                                          const struct cuda_kv &kv, const int32_t *block_table,
-                                          int32_t kv_head, int32_t begin, int32_t from, int32_t to)
+__device__ __forceinline__ void load_rows(typename kv_element<E>::T (*k)[DIM + PAD],
+                                          typename kv_element<E>::T (*v)[DIM + PAD],
+                                          const struct cuda_kv &kv, const struct context &c,
+                                          int32_t begin)
 {
     enum { PIECE = 8, PIECES = DIM / PIECE };
+#pragma unroll 4
     for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
         const int32_t row = i / PIECES, col = i % PIECES * PIECE, position = begin + row;
-        const bool valid = position >= from && position < to && col < kv.head_dim;
-        const int64_t block = valid ? block_table[position / kv.block_size] : 0;
-        const int32_t offset = valid ? position % kv.block_size : 0;
+        const bool valid = position >= c.from && position < c.to && col < kv.head_dim;
+        const int32_t place = valid ? kv_block_of(kv, position) : 0;
+        const int64_t block = valid ? c.block_table[place] : 0;
+        const int32_t offset = valid ? position - place * kv.block_size : 0;
         if constexpr (kv_element<E>::BYTES != 0) {
-            uint4 k = {}, v = {};
-            if (valid) {
-                k = kv_eight(kv, kv_vector_at<E>(kv, kv.k, block, kv_head, offset), col);
-                v = kv_eight(kv, kv_vector_at<E>(kv, kv.v, block, kv_head, offset), col);
-            }
-            *(uint4 *)&tile->k[row][col] = k;
-            *(uint4 *)&tile->v[row][col] = v;
+            const uint4 none = make_uint4(0, 0, 0, 0);
+            if (k)
+                *(uint4 *)&k[row][col] =
+                    valid ? kv_eight(kv, kv_vector_at<E>(kv, kv.k, block, c.kv_head, offset), col)
+                          : none;
+            if (v)
+                *(uint4 *)&v[row][col] =
+                    valid ? kv_eight(kv, kv_vector_at<E>(kv, kv.v, block, c.kv_head, offset), col)
+                          : none;
         } else {
             const int32_t at = valid ? col : 0;
-            cp_async_16(&tile->k[row][col], kv_data_at<E>(kv, kv.k, block, kv_head, offset) + at,
-                        valid);
-            cp_async_16(&tile->v[row][col], kv_data_at<E>(kv, kv.v, block, kv_head, offset) + at,
-                        valid);
+            if (k)
+                cp_async_16(&k[row][col], kv_data_at<E>(kv, kv.k, block, c.kv_head, offset) + at,
+                            valid);
+            if (v)
+                cp_async_16(&v[row][col], kv_data_at<E>(kv, kv.v, block, c.kv_head, offset) + at,
+                            valid);
         }
     }
+}
+template <typename E, int DIM, int THREADS>
+__device__ __forceinline__ void load_tile(struct kv_tile<typename kv_element<E>::T, DIM> *tile,
+                                          const struct cuda_kv &kv, const struct context &c,
+                                          int32_t begin)
+{
+    load_rows<E, DIM, THREADS>(tile->k, tile->v, kv, c, begin);
+}
+
+/* A block's rows [first, last) of a sequence (row i is head i % group of query i / group), and the
+ * positions that any of them sees. */
+struct block_rows {
+    int32_t seq, first, last;
+    int32_t from, to;
+};
+__device__ __forceinline__ int32_t head_group(const struct cuda_attention &a)
+{
+    return a.params.num_heads / a.params.num_kv_heads;
+}
+__device__ __forceinline__ struct block_rows find_block_rows(const struct cuda_attention &a,
+                                                             int32_t seq, int32_t first,
+                                                             int32_t count)
+{
+    struct block_rows b = { seq, first, first + count, 0, 0 };
+    const int32_t group = head_group(a), window = a.params.sliding_window;
+    const int32_t query_len = a.m.query_start_loc[seq + 1] - a.m.query_start_loc[seq];
+    const int32_t computed = a.m.seq_lens[seq] - query_len;
+    b.last = b.last < query_len * group ? b.last : query_len * group;
+    const int32_t lowest = computed + first / group + 1;
+    b.from = window > 0 && lowest > window ? lowest - window : 0;
+    b.to = computed + (b.last - 1) / group + 1;
+    return b;
+}
+
+/* Prefill: the rows of block `tile`, ROWS_AT_ONCE of them; none (first == last) where there are
+ * none, or where they are the decode kernel's, which takes sequences of up to `few` rows. The tiles
+ * of sequence s begin at query_start_loc[s] * group / ROWS_AT_ONCE + s, which leaves room for all
+ * of each, and a few numbers that belong to none. */
+template <int ROWS_AT_ONCE>
+__device__ __forceinline__ struct block_rows find_row_tile(const struct cuda_attention &a,
+                                                           int32_t tile, int32_t few)
+{
+    const int32_t group = head_group(a), *starts = a.m.query_start_loc;
+    int32_t seq = 0;
+    for (int32_t low = 0, high = a.m.num_seqs - 1; low <= high;) {
+        const int32_t middle = (low + high) / 2;
+        if ((int64_t)starts[middle] * group / ROWS_AT_ONCE + middle <= (int64_t)tile) {
+            seq = middle;
+            low = middle + 1;
+        } else {
+            high = middle - 1;
+        }
+    }
+    const int32_t num_rows = (starts[seq + 1] - starts[seq]) * group;
+    const int32_t first =
+        (int32_t)(tile - ((int64_t)starts[seq] * group / ROWS_AT_ONCE + seq)) * ROWS_AT_ONCE;
+    if (first >= num_rows || num_rows <= few)
+        return { seq, 0, 0, 0, 0 };
+    return find_block_rows(a, seq, first, ROWS_AT_ONCE);
 }
 
 /* The two rows of a lane: lane / 4 and lane / 4 + 8 of the warp's. */
@@ -80,7 +157,7 @@ __device__ __forceinline__ struct row_pair find_rows(const struct cuda_attention
                                                      int32_t kv_head, int32_t first)
 {
     struct row_pair r;
-    const int32_t group = a.params.num_heads / a.params.num_kv_heads;
+    const int32_t group = head_group(a);
     const int32_t query_begin = a.m.query_start_loc[seq];
     const int32_t query_len = a.m.query_start_loc[seq + 1] - query_begin;
     for (int i = 0; i < 2; i++) {
@@ -138,20 +215,43 @@ __device__ __forceinline__ void score_pair(float s[2][4], const uint32_t q[DIM /
     }
 }
 
-/* Scales, caps, and takes out what a row does not see. `position`: of the pair's first column. */
-__device__ __forceinline__ void finish_scores(float s[2][4], const struct attention_params &params,
-                                              const struct row_pair &r, int32_t position)
+/* A score in units of log2(e), from the product of query and key: what softmax makes of it is a
+ * power of 2 then, and scaling costs nothing more. */
+__device__ __forceinline__ float score_of(float product, const struct attention_params &params)
 {
     const float cap = params.logit_softcap;
+    if (cap > 0)
+        return __fmul_rn(__fmul_rn(cap, LOG2_E), tanhf(__fmul_rn(product, params.scale / cap)));
+    return __fmul_rn(product, __fmul_rn(params.scale, LOG2_E));
+}
+
+/* The scores of NUM times 16 positions from `position` on; those that a row does not see become
+ * -inf. Tiles that all rows of the warp see whole, most of a prompt's, are not looked through. */
+template <int NUM>
+__device__ __forceinline__ void finish_scores(float s[NUM][2][4],
+                                              const struct attention_params &params,
+                                              const struct row_pair &r, int32_t position)
+{
+    if (params.logit_softcap > 0) { /* once, not for each score */
 #pragma unroll
-    for (int n = 0; n < 2; n++) {
+        for (int n = 0; n < NUM * 8; n++)
+            (&s[0][0][0])[n] = score_of((&s[0][0][0])[n], params);
+    } else {
+#pragma unroll
+        for (int n = 0; n < NUM * 8; n++)
+            (&s[0][0][0])[n] = score_of((&s[0][0][0])[n], params);
+    }
+    const bool whole = position >= r.begin[0] && position >= r.begin[1] &&
+                       position + NUM * 16 <= r.end[0] && position + NUM * 16 <= r.end[1];
+    if (__ballot_sync(FULL_WARP, whole) == FULL_WARP)
+        return;
+#pragma unroll
+    for (int n = 0; n < NUM * 2; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int32_t at = position + n * 8 + (int32_t)threadIdx.x % 4 * 2 + i % 2;
-            float x = __fmul_rn(s[n][i], params.scale);
-            if (cap > 0)
-                x = __fmul_rn(cap, tanhf(x / cap));
-            s[n][i] = at >= r.begin[i / 2] && at < r.end[i / 2] ? x : -INFINITY;
+            if (at < r.begin[i / 2] || at >= r.end[i / 2])
+                s[n / 2][n % 2][i] = -INFINITY;
         }
     }
 }
@@ -169,8 +269,8 @@ __device__ __forceinline__ void weight_pair(uint32_t p[4], const float s[2][4], 
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        p[i] = pack_pair<T>(weight_of(s[i / 2][i % 2 * 2], max[i % 2]),
-                            weight_of(s[i / 2][i % 2 * 2 + 1], max[i % 2]));
+        p[i] = pack_pair<T, nearest_element>(weight_of(s[i / 2][i % 2 * 2], max[i % 2]),
+                                             weight_of(s[i / 2][i % 2 * 2 + 1], max[i % 2]));
 }
 
 template <typename T> __device__ __forceinline__ uint32_t pair_of_ones(void)
@@ -249,7 +349,7 @@ __device__ __forceinline__ struct row_end end_row(const struct attention_params 
 {
     struct row_end e = { 1.0f, sum };
     if (params.sinks) {
-        const float sink = params.sinks[head], greater = fmaxf(sink, max);
+        const float sink = __fmul_rn(params.sinks[head], LOG2_E), greater = fmaxf(sink, max);
         e.factor = weight_of(max, greater);
         e.sum = __fmaf_rn(sum, e.factor, weight_of(sink, greater));
     }
@@ -259,6 +359,46 @@ __device__ __forceinline__ float end_value(const struct row_end &e, float value)
 {
     /* Adding 0 makes -0 a 0. */
     return __fadd_rn(__fmul_rn(value, e.factor) / e.sum, 0.0f);
+}
+
+/* Where the lane's first column goes: in `dim` columns of `out`, `column`. is_first: no span came
+ * before; is_last: what is written is the result. */
+struct out_place {
+    int32_t dim, column;
+    bool is_first, is_last;
+};
+
+/* Adds a span to the rows' sums where registers hold one set of sums only: those of the spans
+ * before wait in `out`. */
+template <int NUM>
+__device__ __forceinline__ void merge_into_out(float max[2], float sum[2],
+                                               const struct softmax_state<NUM> &span,
+                                               const struct cuda_attention &a,
+                                               const struct row_pair &r, const struct out_place &at)
+{
+    /* All loops are unrolled, so that the span's sums stay in registers. */
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const float greater = fmaxf(max[i], span.max[i]);
+        const float kept = weight_of(max[i], greater), taken = weight_of(span.max[i], greater);
+        sum[i] = merge_sums(sum[i], kept, span.sum[i * 2], taken);
+        max[i] = greater;
+        const struct row_end e = end_row(a.params, r.head[i], max[i], sum[i]);
+        float *out = (float *)a.out.data + r.query[i] * a.out.stride + (int64_t)r.head[i] * at.dim +
+                     at.column;
+        const int32_t cols = r.end[i] == 0 ? 0 : at.dim - at.column;
+#pragma unroll
+        for (int n = 0; n < NUM; n++) {
+            if (n * 8 >= cols)
+                continue;
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const float before = at.is_first ? 0.0f : out[n * 8 + j];
+                const float total = merge_sums(before, kept, span.out[n][i * 2 + j], taken);
+                out[n * 8 + j] = at.is_last ? end_value(e, total) : total;
+            }
+        }
+    }
 }
 
 #endif

@@ -31,8 +31,7 @@ __device__ __forceinline__ struct partial partial_at(const struct cuda_attention
 /* Whether the sequence is this kernel's: it has rows, and they fit a warp's tile. */
 __device__ __forceinline__ bool is_decode(const struct cuda_attention &a, int32_t seq)
 {
-    const int32_t rows = (a.m.query_start_loc[seq + 1] - a.m.query_start_loc[seq]) *
-                         (a.params.num_heads / a.params.num_kv_heads);
+    const int32_t rows = (a.m.query_start_loc[seq + 1] - a.m.query_start_loc[seq]) * head_group(a);
     return rows > 0 && rows <= ROWS;
 }
 
@@ -62,7 +61,7 @@ __device__ __forceinline__ void attend_tile(struct softmax_state<DIM / 8 / ATTEN
     float s[2][4], max[2] = { span->max[0], span->max[1] };
     uint32_t p[4];
     score_pair<T, DIM>(s, q, tile, warp);
-    finish_scores(s, a.params, r, begin + warp * 16);
+    finish_scores<1>(&s, a.params, r, begin + warp * 16);
     for (int i = 0; i < 2; i++) {
         float mine =
             fmaxf(fmaxf(s[0][i * 2], s[0][i * 2 + 1]), fmaxf(s[1][i * 2], s[1][i * 2 + 1]));
@@ -104,20 +103,18 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
     if (begin >= to)
         return;
     const struct row_pair r = find_rows(a, seq, kv_head, 0);
-    const int32_t *table = a.m.block_tables + (int64_t)seq * a.m.block_table_stride;
+    const struct context c = context_of(a, seq, kv_head, from, to);
     uint32_t q[DIM / 16][4];
     struct softmax_state<NUM> span;
     load_q<T, DIM>(q, a, r);
     clear(&span);
     if (TILES > 1)
-        load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % TILES], a.kv, table,
-                                          kv_head, begin, from, to);
+        load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % TILES], a.kv, c, begin);
     cp_async_commit();
     for (int32_t at = begin; at < to; at += TILE) {
         const int32_t ahead = at + (TILES - 1) * TILE;
         if (ahead < to)
-            load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[ahead / TILE % TILES], a.kv, table,
-                                              kv_head, ahead, from, to);
+            load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[ahead / TILE % TILES], a.kv, c, ahead);
         cp_async_commit();
         cp_async_wait<TILES - 1>();
         __syncthreads();
@@ -147,7 +144,7 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
 __global__ void merge_kernel(struct cuda_attention a)
 {
     const int32_t seq = a.seq_begin + blockIdx.y, head = blockIdx.x;
-    const int32_t group = a.params.num_heads / a.params.num_kv_heads, kv_head = head / group;
+    const int32_t group = head_group(a), kv_head = head / group;
     if (!is_decode(a, seq))
         return;
     const int32_t query_begin = a.m.query_start_loc[seq];

@@ -35,32 +35,11 @@ template <typename T, typename S> struct mla_shared {
 
 typedef struct softmax_state<MLA_NUM> mla_state;
 
-/* A block's rows [first, last) of a sequence, and the positions that any of them sees. */
-struct mla_rows {
-    int32_t seq, first, last;
-    int32_t from, to;
-};
-
-__device__ __forceinline__ struct mla_rows find_block_rows(const struct cuda_attention &a,
-                                                           int32_t seq, int32_t first,
-                                                           int32_t count)
-{
-    struct mla_rows b = { seq, first, first + count, 0, 0 };
-    const int32_t heads = a.params.num_heads, window = a.params.sliding_window;
-    const int32_t query_len = a.m.query_start_loc[seq + 1] - a.m.query_start_loc[seq];
-    const int32_t computed = a.m.seq_lens[seq] - query_len;
-    b.last = b.last < query_len * heads ? b.last : query_len * heads;
-    const int32_t lowest = computed + first / heads + 1;
-    b.from = window > 0 && lowest > window ? lowest - window : 0;
-    b.to = computed + (b.last - 1) / heads + 1;
-    return b;
-}
-
 /* The rows' queries, both parts of each; zero past head_dim and past the last row. */
 template <typename T, typename S>
 __device__ __forceinline__ void load_queries(struct mla_shared<T, S> *shared,
                                              const struct cuda_attention &a,
-                                             const struct mla_rows &b)
+                                             const struct block_rows &b)
 {
     const int32_t dim = a.params.head_dim, latent = a.params.value_head_dim;
     const int32_t heads = a.params.num_heads, token = a.m.query_start_loc[b.seq];
@@ -82,17 +61,19 @@ __device__ __forceinline__ void load_queries(struct mla_shared<T, S> *shared,
 /* As load_tile of attention.cuh. */
 template <typename E, typename S>
 __device__ __forceinline__ void load_keys(typename kv_element<E>::T (*k)[MLA_STRIDE],
-                                          const struct cuda_attention &a, const struct mla_rows &b,
-                                          int32_t begin)
+                                          const struct cuda_attention &a,
+                                          const struct block_rows &b, int32_t begin)
 {
     enum { PIECE = 8, PIECES = MLA_DIM / PIECE };
     const struct cuda_kv &kv = a.kv;
     const int32_t *table = a.m.block_tables + (int64_t)b.seq * a.m.block_table_stride;
+#pragma unroll 3
     for (int i = threadIdx.x; i < MLA_TILE * PIECES; i += S::THREADS) {
         const int32_t row = i / PIECES, col = i % PIECES * PIECE, position = begin + row;
         const bool valid = position >= b.from && position < b.to && col < kv.head_dim;
-        const int64_t block = valid ? table[position / kv.block_size] : 0;
-        const int32_t offset = valid ? position % kv.block_size : 0;
+        const int32_t place = valid ? kv_block_of(kv, position) : 0;
+        const int64_t block = valid ? table[place] : 0;
+        const int32_t offset = valid ? position - place * kv.block_size : 0;
         if constexpr (kv_element<E>::BYTES != 0)
             *(uint4 *)&k[row][col] =
                 valid ? kv_eight(kv, kv_vector_at<E>(kv, kv.k, block, 0, offset), col)
@@ -138,7 +119,7 @@ __device__ __forceinline__ void attend_keys(mla_state *span, struct mla_shared<T
     float s[2][4], max[2];
     uint32_t p[4];
     score_keys<T, S>(s, shared, k, row, half, a.params.head_dim);
-    finish_scores(s, a.params, r, begin + half * 16);
+    finish_scores<1>(&s, a.params, r, begin + half * 16);
     for (int i = 0; i < 2; i++) {
         max[i] = fmaxf(fmaxf(s[0][i * 2], s[0][i * 2 + 1]), fmaxf(s[1][i * 2], s[1][i * 2 + 1]));
         max[i] = quad_max(max[i]);
@@ -180,7 +161,7 @@ template <typename E, typename S> static bool mla_fits(const struct cuda_attenti
 
 /* The warp's rows of the block. */
 __device__ __forceinline__ struct row_pair find_warp_rows(const struct cuda_attention &a,
-                                                          const struct mla_rows &b)
+                                                          const struct block_rows &b)
 {
     return find_rows(a, b.seq, 0, b.first + (int32_t)threadIdx.x / WARP / 2 * ROWS);
 }

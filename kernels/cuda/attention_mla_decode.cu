@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(S::THREADS) mla_decode_kernel(struct cuda_atte
     const int32_t num_rows = rows_of(a, seq);
     if (first >= num_rows || num_rows > cuda_mla_decode_rows(a.params.num_heads))
         return;
-    struct mla_rows b = find_block_rows(a, seq, first, S::MLA_ROWS);
+    struct block_rows b = find_block_rows(a, seq, first, S::MLA_ROWS);
     const int32_t span_begin = blockIdx.x * SPAN, span_end = span_begin + SPAN;
     const int32_t begin = (b.from > span_begin ? b.from : span_begin) / MLA_TILE * MLA_TILE;
     b.to = b.to < span_end ? b.to : span_end;

@@ -1,12 +1,31 @@
 /* attention_prefill.cuh - attention for sequences with many rows in a step: a block takes 64 rows
- * of one kv head and walks their context, tile after tile, one load ahead where shared memory has
- * room for two. Instantiated per dtype and head size in attention_prefill_*.cu. */
+ * of one kv head and walks their context, tile after tile, one load ahead. Instantiated per dtype
+ * and head size in attention_prefill_*.cu; attention_prefill_256.cu has a kernel of its own. */
 #ifndef INFERD_KERNELS_CUDA_ATTENTION_PREFILL_CUH
 #define INFERD_KERNELS_CUDA_ATTENTION_PREFILL_CUH
 
 #include "kernels/cuda/attention.cuh"
 
-enum { PREFILL_ROWS = ATTENTION_WARPS * ROWS, PREFILL_THREADS = ATTENTION_WARPS * WARP };
+enum {
+    PREFILL_ROWS = ATTENTION_WARPS * ROWS,
+    PREFILL_THREADS = ATTENTION_WARPS * WARP,
+    PREFILL_TILES = 2 /* of up to 128 columns: they fit the shared memory of every GPU */
+};
+
+/* The rows' greatest scores so far, of the span and of a tile. */
+template <int NUM>
+__device__ __forceinline__ void greatest_scores(float max[2], const float s[TILE / 16][2][4],
+                                                const struct softmax_state<NUM> &span)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        max[i] = span.max[i];
+#pragma unroll
+        for (int n = 0; n < TILE / 8; n++)
+            max[i] = fmaxf(max[i], fmaxf(s[n / 2][n % 2][i * 2], s[n / 2][n % 2][i * 2 + 1]));
+        max[i] = quad_max(max[i]);
+    }
+}
 
 /* One tile into the warp's span. */
 template <typename T, int DIM>
@@ -16,17 +35,12 @@ __device__ __forceinline__ void attend_tile(struct softmax_state<DIM / 8> *span,
                                             const struct cuda_attention &a,
                                             const struct row_pair &r, int32_t begin)
 {
-    float s[TILE / 16][2][4], max[2] = { span->max[0], span->max[1] };
+    float s[TILE / 16][2][4], max[2];
 #pragma unroll
-    for (int pair = 0; pair < TILE / 16; pair++) {
+    for (int pair = 0; pair < TILE / 16; pair++)
         score_pair<T, DIM>(s[pair], q, tile, pair);
-        finish_scores(s[pair], a.params, r, begin + pair * 16);
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            max[i / 2 % 2] = fmaxf(max[i / 2 % 2], s[pair][i / 4][i % 4]);
-    }
-    for (int i = 0; i < 2; i++)
-        max[i] = quad_max(max[i]);
+    finish_scores<TILE / 16>(s, a.params, r, begin);
+    greatest_scores(max, s, *span);
     raise_max(span, max);
 #pragma unroll
     for (int pair = 0; pair < TILE / 16; pair++) {
@@ -73,61 +87,37 @@ __device__ __forceinline__ void store_rows(const struct softmax_state<DIM / 8> *
     }
 }
 
-/* blockIdx.x counts the tiles of rows of all sequences: those of sequence s begin at
- * query_start_loc[s] * group / PREFILL_ROWS + s, which leaves room for all of each, and a few
- * numbers that belong to none. */
-template <typename E, int DIM, int TILES>
+template <typename E, int DIM>
 __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_kernel(struct cuda_attention a)
 {
     DYNAMIC_SHARED(shared);
     typedef typename kv_element<E>::T T;
     struct kv_tile<T, DIM> *tiles = (struct kv_tile<T, DIM> *)shared;
-    const int32_t kv_head = blockIdx.y, group = a.params.num_heads / a.params.num_kv_heads;
-    const int32_t *starts = a.m.query_start_loc;
-    int32_t seq = 0;
-    for (int32_t low = 0, high = a.m.num_seqs - 1; low <= high;) {
-        const int32_t middle = (low + high) / 2;
-        if ((int64_t)starts[middle] * group / PREFILL_ROWS + middle <= (int64_t)blockIdx.x) {
-            seq = middle;
-            low = middle + 1;
-        } else {
-            high = middle - 1;
-        }
-    }
-    const int32_t num_rows = (starts[seq + 1] - starts[seq]) * group;
-    const int32_t first =
-        (int32_t)(blockIdx.x - ((int64_t)starts[seq] * group / PREFILL_ROWS + seq)) * PREFILL_ROWS;
-    if (first >= num_rows || num_rows <= ROWS)
-        return; /* no sequence's, or the decode kernel's */
-    const int32_t last = first + PREFILL_ROWS < num_rows ? first + PREFILL_ROWS : num_rows;
+    const int32_t kv_head = blockIdx.y;
+    const struct block_rows b = find_row_tile<PREFILL_ROWS>(a, blockIdx.x, ROWS);
+    if (b.first >= b.last)
+        return;
     const struct row_pair r =
-        find_rows(a, seq, kv_head, first + (int32_t)threadIdx.x / WARP * ROWS);
-    /* What any row of the block sees. */
-    const int32_t computed = a.m.seq_lens[seq] - num_rows / group;
-    const int32_t to = computed + (last - 1) / group + 1, lowest = computed + first / group + 1;
-    const int32_t window = a.params.sliding_window;
-    const int32_t from = window > 0 && lowest > window ? lowest - window : 0;
-    const int32_t *table = a.m.block_tables + (int64_t)seq * a.m.block_table_stride;
+        find_rows(a, b.seq, kv_head, b.first + (int32_t)threadIdx.x / WARP * ROWS);
+    const struct context c = context_of(a, b.seq, kv_head, b.from, b.to);
     uint32_t q[DIM / 16][4];
     struct softmax_state<DIM / 8> total, span;
     load_q<T, DIM>(q, a, r);
     clear(&total);
     clear(&span);
-    const int32_t begin = from / TILE * TILE;
-    if (TILES > 1)
-        load_tile<E, DIM, PREFILL_THREADS>(&tiles[begin / TILE % TILES], a.kv, table, kv_head,
-                                           begin, from, to);
+    const int32_t begin = b.from / TILE * TILE;
+    load_tile<E, DIM, PREFILL_THREADS>(&tiles[begin / TILE % PREFILL_TILES], a.kv, c, begin);
     cp_async_commit();
-    for (int32_t at = begin; at < to; at += TILE) {
-        const int32_t ahead = at + (TILES - 1) * TILE;
-        if (ahead < to)
-            load_tile<E, DIM, PREFILL_THREADS>(&tiles[ahead / TILE % TILES], a.kv, table, kv_head,
-                                               ahead, from, to);
+    for (int32_t at = begin; at < b.to; at += TILE) {
+        const int32_t ahead = at + (PREFILL_TILES - 1) * TILE;
+        if (ahead < b.to)
+            load_tile<E, DIM, PREFILL_THREADS>(&tiles[ahead / TILE % PREFILL_TILES], a.kv, c,
+                                               ahead);
         cp_async_commit();
-        cp_async_wait<TILES - 1>();
+        cp_async_wait<PREFILL_TILES - 1>();
         __syncthreads();
-        attend_tile<T, DIM>(&span, q, &tiles[at / TILE % TILES], a, r, at);
-        if ((at + TILE) % SPAN == 0 || at + TILE >= to) {
+        attend_tile<T, DIM>(&span, q, &tiles[at / TILE % PREFILL_TILES], a, r, at);
+        if ((at + TILE) % SPAN == 0 || at + TILE >= b.to) {
             merge_span(&total, &span);
             clear(&span);
         }
@@ -136,31 +126,25 @@ __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_kernel(struct cuda
     store_rows<DIM>(&total, a, r);
 }
 
-template <typename E, int DIM, int TILES>
-static void launch_prefill(const struct cuda_attention *a, cudaStream_t stream)
+/* A kernel of `warps` times ROWS rows a block. */
+static inline void launch_prefill_blocks(void (*kernel)(struct cuda_attention), int32_t warps,
+                                         size_t shared_bytes, const struct cuda_attention *a,
+                                         cudaStream_t stream)
 {
-    auto *kernel = prefill_kernel<E, DIM, TILES>;
-    const int32_t bytes = TILES * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>);
     const int64_t rows = (int64_t)a->m.num_tokens * (a->params.num_heads / a->params.num_kv_heads);
-    const dim3 grid((uint32_t)(rows / PREFILL_ROWS + a->m.num_seqs), a->params.num_kv_heads);
+    const dim3 grid((uint32_t)(rows / (warps * ROWS) + a->m.num_seqs), a->params.num_kv_heads);
     if (a->m.num_seqs > 0 &&
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             bytes) == cudaSuccess)
-        CUDA_LAUNCH(kernel, grid, dim3(PREFILL_THREADS), bytes, stream, *a);
+                             (int)shared_bytes) == cudaSuccess)
+        CUDA_LAUNCH(kernel, grid, dim3(warps * WARP), shared_bytes, stream, *a);
 }
 
-/* Two tiles of up to 128 columns fit the shared memory of every GPU. */
 template <typename E, int DIM>
-static void launch_prefill_any(const struct cuda_attention *a, cudaStream_t stream)
+static void launch_prefill(const struct cuda_attention *a, cudaStream_t stream)
 {
-    const size_t bytes = 2 * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>);
-    if constexpr (DIM > 128) {
-        if (bytes > (size_t)a->max_shared_bytes) {
-            launch_prefill<E, DIM, 1>(a, stream);
-            return;
-        }
-    }
-    launch_prefill<E, DIM, 2>(a, stream);
+    launch_prefill_blocks(prefill_kernel<E, DIM>, ATTENTION_WARPS,
+                          PREFILL_TILES * sizeof(struct kv_tile<typename kv_element<E>::T, DIM>), a,
+                          stream);
 }
 
 /* Head sizes are padded to the next that is instantiated. */
@@ -172,11 +156,11 @@ void cuda_prefill_256(const struct cuda_attention *a, cudaStream_t stream);
     void cuda_prefill_##dim(const struct cuda_attention *a, cudaStream_t stream)                   \
     {                                                                                              \
         if (a->kv.dtype == DTYPE_BF16)                                                             \
-            launch_prefill_any<bf16, dim>(a, stream);                                              \
+            launch_prefill<bf16, dim>(a, stream);                                                  \
         else if (a->kv.dtype == DTYPE_F16)                                                         \
-            launch_prefill_any<f16, dim>(a, stream);                                               \
+            launch_prefill<f16, dim>(a, stream);                                                   \
         else                                                                                       \
-            launch_prefill_any<kv_byte, dim>(a, stream);                                           \
+            launch_prefill<kv_byte, dim>(a, stream);                                               \
     }
 
 #endif

@@ -31,18 +31,15 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
     for (int32_t at = begin; at < end; at += WARP) {
         const int32_t count = end - at < WARP ? end - at : (int32_t)WARP;
         const int32_t position = at + (lane < count ? lane : 0);
-        const struct kv_vector<E> k = kv_vector_at<E>(kv, kv.k, table[position / kv.block_size],
-                                                      kv_head, position % kv.block_size);
+        const int32_t block = kv_block_of(kv, position);
+        const struct kv_vector<E> k =
+            kv_vector_at<E>(kv, kv.k, table[block], kv_head, position - block * kv.block_size);
         float score = 0;
         for (int32_t i = 0; i < value_dim; i++)
             score += q[i] * kv_value(kv, k, i);
         for (int32_t i = value_dim; i < dim; i++)
             score += q_rope[i - value_dim] * kv_value(kv, k, i);
-        score *= a.params.scale;
-        if (a.params.logit_softcap > 0)
-            score = a.params.logit_softcap * tanhf(score / a.params.logit_softcap);
-        if (lane >= count)
-            score = -INFINITY;
+        score = lane < count ? score_of(score, a.params) : -INFINITY;
         const float greater = fmaxf(max, warp_reduce(score, max_op()));
         const float kept = weight_of(max, greater), weight = weight_of(score, greater);
         sum = sum * kept + warp_reduce(weight, add_op());
@@ -53,9 +50,9 @@ __global__ void __launch_bounds__(SIMT_WARPS *WARP) simt_kernel(struct cuda_atte
         for (int c = 0; c < MAX_COLS; c++)
             out[c] *= kept;
         for (int32_t i = 0; i < count; i++) {
-            const int32_t p = at + i;
+            const int32_t p = at + i, block = kv_block_of(kv, p);
             const struct kv_vector<E> v =
-                kv_vector_at<E>(kv, values, table[p / kv.block_size], kv_head, p % kv.block_size);
+                kv_vector_at<E>(kv, values, table[block], kv_head, p - block * kv.block_size);
 #pragma unroll
             for (int c = 0; c < MAX_COLS; c++)
                 if (c * WARP + lane < value_dim)

@@ -63,13 +63,28 @@ template <> struct element<f16> {
     }
 };
 
+/* To the nearest, and to an infinity where that is nearest. */
+template <typename T> struct nearest_element {
+    static __device__ __forceinline__ T of(float x)
+    {
+        return element<T>::of(x);
+    }
+};
+template <> struct nearest_element<f16> {
+    static __device__ __forceinline__ f16 of(float x)
+    {
+        return __float2half_rn(x);
+    }
+};
+
 /* Two neighbours as one word, the first in the lower half. */
-template <typename T> __device__ __forceinline__ uint32_t pack_pair(float first, float second)
+template <typename T, template <typename> class ELEMENT = element>
+__device__ __forceinline__ uint32_t pack_pair(float first, float second)
 {
     union {
         T pair[2];
         uint32_t word;
-    } u = { { element<T>::of(first), element<T>::of(second) } };
+    } u = { { ELEMENT<T>::of(first), ELEMENT<T>::of(second) } };
     return u.word;
 }
 

@@ -85,9 +85,22 @@ bool cuda_use(struct cuda_device *d);
 
 static inline struct cuda_kv cuda_kv_of(const struct kv_layer *kv)
 {
-    return (struct cuda_kv){ kv->k,          kv->v,          kv->dtype,
-                             kv->num_blocks, kv->block_size, kv->num_kv_heads,
-                             kv->head_dim,   kv->k_scale,    kv->v_scale };
+    /* Exact for all positions below 2^31 (Granlund and Montgomery, 1994). */
+    const uint64_t size = (uint64_t)kv->block_size;
+    int32_t shift = 31;
+    while ((uint64_t)1 << (shift - 31) < size)
+        shift++;
+    return (struct cuda_kv){ .k = kv->k,
+                             .v = kv->v,
+                             .dtype = kv->dtype,
+                             .num_blocks = kv->num_blocks,
+                             .block_size = kv->block_size,
+                             .num_kv_heads = kv->num_kv_heads,
+                             .head_dim = kv->head_dim,
+                             .k_scale = kv->k_scale,
+                             .v_scale = kv->v_scale,
+                             .block_multiplier = (uint32_t)(((uint64_t)1 << shift) / size + 1),
+                             .block_shift = shift };
 }
 
 /* device_cuda.c */

@@ -30,6 +30,12 @@ template <typename E> struct kv_vector {
     float scale; /* of 8 bits, else not set */
 };
 
+/* The place in a sequence's block table of the block that holds `position`. */
+__device__ __forceinline__ int32_t kv_block_of(const struct cuda_kv &kv, int32_t position)
+{
+    return (int32_t)((uint64_t)(uint32_t)position * kv.block_multiplier >> kv.block_shift);
+}
+
 /* int8: where the token's scale lies; not aligned where block_size * head_dim is odd. */
 __device__ __forceinline__ unsigned char *kv_scale_at(const struct cuda_kv &kv, void *base,
                                                       int64_t part, int32_t offset)

@@ -165,6 +165,10 @@ struct cuda_kv {
     enum dtype dtype;
     int32_t num_blocks, block_size, num_kv_heads, head_dim;
     float k_scale, v_scale; /* of kernels/weight.h */
+    /* A position's block is position * block_multiplier >> block_shift: a division takes longer
+     * than the copy that it is for. */
+    uint32_t block_multiplier;
+    int32_t block_shift;
 };
 
 /* v->data may be NULL. */

@@ -39,6 +39,14 @@ __device__ __forceinline__ uint4 load_once(const void *at)
     return v;
 }
 
+/* 2^x to 22 bits; what is below the least normal number becomes 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* A word that other GPUs or the host read and write: what was written before a release is seen
  * after the acquire that reads it. */
 __device__ __forceinline__ void store_release_system(uint32_t *at, uint32_t value)

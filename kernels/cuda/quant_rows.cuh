@@ -23,21 +23,6 @@ __device__ __forceinline__ const unsigned char *weight_row(const struct cuda_mat
     return (const unsigned char *)m.data + row * m.layout.row_bytes;
 }
 
-/* To the nearest, and to an infinity where that is nearest. */
-template <typename T> struct weight_element;
-template <> struct weight_element<bf16> {
-    static __device__ __forceinline__ bf16 of(float x)
-    {
-        return __float2bfloat16_rn(x);
-    }
-};
-template <> struct weight_element<f16> {
-    static __device__ __forceinline__ f16 of(float x)
-    {
-        return __float2half_rn(x);
-    }
-};
-
 template <typename T_> struct plain_codec {
     typedef T_ T;
     typedef T_ S;
@@ -80,7 +65,7 @@ __device__ __forceinline__ uint4 operand(const struct cuda_matrix &m, const type
         C::values(value, m, r);
 #pragma unroll
         for (int i = 0; i < LANE_COLS; i++)
-            u.elements[i] = weight_element<typename C::T>::of(value[i]);
+            u.elements[i] = nearest_element<typename C::T>::of(value[i]);
         return u.words;
     }
 }
@@ -88,7 +73,7 @@ __device__ __forceinline__ uint4 operand(const struct cuda_matrix &m, const type
 /* Rounded to what the format says. */
 template <typename S> __device__ __forceinline__ float rounded(float x)
 {
-    return to_float(weight_element<S>::of(x));
+    return to_float(nearest_element<S>::of(x));
 }
 template <> __device__ __forceinline__ float rounded<float>(float x)
 {

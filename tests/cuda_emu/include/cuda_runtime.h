@@ -83,6 +83,11 @@ static inline float __fmaf_rn(float a, float b, float c)
 {
     return fmaf(a, b, c);
 }
+static inline float exp2_approx(float x)
+{
+    const float y = exp2f(x);
+    return y < 0x1p-126f ? 0.0f : y;
+}
 static inline int __popc(unsigned int x)
 {
     return __builtin_popcount(x);
