@@ -47,50 +47,41 @@ __device__ __forceinline__ struct context context_of(const struct cuda_attention
     return { a.m.block_tables + (int64_t)seq * a.m.block_table_stride, kv_head, from, to };
 }
 
-/* Positions [begin, begin + TILE) of K, V or both (the other being NULL) of a context; those
- * outside of it and columns past head_dim become zero, and what lies in their place is not read.
- * Elements of 16 bits go past the registers, those of 8 are widened there. */
-template <typename E, int DIM, int THREADS>
-__device__ __forceinline__ void load_rows(typename kv_element<E>::T (*k)[DIM + PAD],
-                                          typename kv_element<E>::T (*v)[DIM + PAD],
-                                          const struct cuda_kv &kv, const struct context &c,
-                                          int32_t begin)
-{
-    enum { PIECE = 8, PIECES = DIM / PIECE };
-#pragma unroll 4
-    for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
-        const int32_t row = i / PIECES, col = i % PIECES * PIECE, position = begin + row;
-        const bool valid = position >= c.from && position < c.to && col < kv.head_dim;
-        const int32_t place = valid ? kv_block_of(kv, position) : 0;
-        const int64_t block = valid ? c.block_table[place] : 0;
-        const int32_t offset = valid ? position - place * kv.block_size : 0;
-        if constexpr (kv_element<E>::BYTES != 0) {
-            const uint4 none = make_uint4(0, 0, 0, 0);
-            if (k)
-                *(uint4 *)&k[row][col] =
-                    valid ? kv_eight(kv, kv_vector_at<E>(kv, kv.k, block, c.kv_head, offset), col)
-                          : none;
-            if (v)
-                *(uint4 *)&v[row][col] =
-                    valid ? kv_eight(kv, kv_vector_at<E>(kv, kv.v, block, c.kv_head, offset), col)
-                          : none;
-        } else {
-            const int32_t at = valid ? col : 0;
-            if (k)
-                cp_async_16(&k[row][col], kv_data_at<E>(kv, kv.k, block, c.kv_head, offset) + at,
-                            valid);
-            if (v)
-                cp_async_16(&v[row][col], kv_data_at<E>(kv, kv.v, block, c.kv_head, offset) + at,
-                            valid);
-        }
-    }
-}
-template <typename E, int DIM, int THREADS>
+/* Positions [begin, begin + TILE) of K, V or both of a context; those outside of it and columns
+ * past head_dim become zero, and what lies in their place is not read. Elements of 16 bits go past
+ * the registers, those of 8 are widened there. */
+enum tile_parts { TILE_K = 1, TILE_V = 2 };
+
+template <typename E, int DIM, int THREADS, int PARTS>
 __device__ __forceinline__ void load_tile(struct kv_tile<typename kv_element<E>::T, DIM> *tile,
                                           const struct cuda_kv &kv, const struct context &c,
                                           int32_t begin)
 {
-    load_rows<E, DIM, THREADS>(tile->k, tile->v, kv, c, begin);
+    enum { PIECE = 8, PIECES = DIM / PIECE, ROWS_AT_ONCE = THREADS / PIECES };
+    const int32_t first = (int32_t)(threadIdx.x / PIECES);
+    const int32_t col = (int32_t)(threadIdx.x % PIECES) * PIECE;
+#pragma unroll 4
+    for (int n = 0; n < TILE / ROWS_AT_ONCE; n++) {
+        const int32_t row = first + n * ROWS_AT_ONCE, position = begin + row;
+        const bool valid = position >= c.from && position < c.to && col < kv.head_dim;
+        const int32_t place = valid ? kv_block_of(kv, position) : 0;
+        const int32_t block = valid ? c.block_table[place] : 0;
+        const int32_t offset = valid ? position - place * kv.block_size : 0;
+        for (int part = TILE_K; part <= TILE_V; part++) {
+            if (!(PARTS & part))
+                continue;
+            void *const base = part == TILE_K ? kv.k : kv.v;
+            void *const to = part == TILE_K ? &tile->k[row][col] : &tile->v[row][col];
+            if constexpr (kv_element<E>::BYTES != 0)
+                *(uint4 *)to =
+                    valid ? kv_eight(kv, kv_vector_at<E>(kv, base, block, c.kv_head, offset), col)
+                          : make_uint4(0, 0, 0, 0);
+            else
+                cp_async_16(to,
+                            kv_data_at<E>(kv, base, block, c.kv_head, offset) + (valid ? col : 0),
+                            valid);
+        }
+    }
 }
 
 /* A block's rows [first, last) of a sequence (row i is head i % group of query i / group), and the

@@ -109,12 +109,14 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
     load_q<T, DIM>(q, a, r);
     clear(&span);
     if (TILES > 1)
-        load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[begin / TILE % TILES], a.kv, c, begin);
+        load_tile<E, DIM, DECODE_THREADS, TILE_K | TILE_V>(&shared->tiles[begin / TILE % TILES],
+                                                           a.kv, c, begin);
     cp_async_commit();
     for (int32_t at = begin; at < to; at += TILE) {
         const int32_t ahead = at + (TILES - 1) * TILE;
         if (ahead < to)
-            load_tile<E, DIM, DECODE_THREADS>(&shared->tiles[ahead / TILE % TILES], a.kv, c, ahead);
+            load_tile<E, DIM, DECODE_THREADS, TILE_K | TILE_V>(&shared->tiles[ahead / TILE % TILES],
+                                                               a.kv, c, ahead);
         cp_async_commit();
         cp_async_wait<TILES - 1>();
         __syncthreads();

@@ -72,7 +72,7 @@ __device__ __forceinline__ void load_keys(typename kv_element<E>::T (*k)[MLA_STR
         const int32_t row = i / PIECES, col = i % PIECES * PIECE, position = begin + row;
         const bool valid = position >= b.from && position < b.to && col < kv.head_dim;
         const int32_t place = valid ? kv_block_of(kv, position) : 0;
-        const int64_t block = valid ? table[place] : 0;
+        const int32_t block = valid ? table[place] : 0;
         const int32_t offset = valid ? position - place * kv.block_size : 0;
         if constexpr (kv_element<E>::BYTES != 0)
             *(uint4 *)&k[row][col] =

@@ -106,13 +106,14 @@ __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_kernel(struct cuda
     clear(&total);
     clear(&span);
     const int32_t begin = b.from / TILE * TILE;
-    load_tile<E, DIM, PREFILL_THREADS>(&tiles[begin / TILE % PREFILL_TILES], a.kv, c, begin);
+    load_tile<E, DIM, PREFILL_THREADS, TILE_K | TILE_V>(&tiles[begin / TILE % PREFILL_TILES], a.kv,
+                                                        c, begin);
     cp_async_commit();
     for (int32_t at = begin; at < b.to; at += TILE) {
         const int32_t ahead = at + (PREFILL_TILES - 1) * TILE;
         if (ahead < b.to)
-            load_tile<E, DIM, PREFILL_THREADS>(&tiles[ahead / TILE % PREFILL_TILES], a.kv, c,
-                                               ahead);
+            load_tile<E, DIM, PREFILL_THREADS, TILE_K | TILE_V>(
+                &tiles[ahead / TILE % PREFILL_TILES], a.kv, c, ahead);
         cp_async_commit();
         cp_async_wait<PREFILL_TILES - 1>();
         __syncthreads();

@@ -65,11 +65,10 @@ __global__ void __launch_bounds__(WARPS *WARP, 1) prefill_wide_kernel(struct cud
     const struct row_pair r = find_rows(a, b.seq, kv_head, b.first + row);
     const struct context c = context_of(a, b.seq, kv_head, b.from, b.to);
     const int32_t begin = b.from / TILE * TILE, first_span_end = (begin / SPAN + 1) * SPAN;
-    T(*const none)[WIDE_DIM + PAD] = nullptr;
     float before_max[2] = { -INFINITY, -INFINITY }, before_sum[2] = { 0, 0 };
     struct softmax_state<WIDE_DIM / 8> span;
     clear(&span);
-    load_rows<E, WIDE_DIM, WARPS * WARP>(shared->tile.k, none, a.kv, c, begin);
+    load_tile<E, WIDE_DIM, WARPS * WARP, TILE_K>(&shared->tile, a.kv, c, begin);
     cp_async_commit();
     store_queries<T>(shared->q + row, a, r);
     for (int32_t at = begin; at < b.to; at += TILE) {
@@ -77,7 +76,7 @@ __global__ void __launch_bounds__(WARPS *WARP, 1) prefill_wide_kernel(struct cud
         float s[TILE / 16][2][4], max[2];
         cp_async_wait<0>();
         __syncthreads(); /* K is there, and nobody reads V */
-        load_rows<E, WIDE_DIM, WARPS * WARP>(none, shared->tile.v, a.kv, c, at);
+        load_tile<E, WIDE_DIM, WARPS * WARP, TILE_V>(&shared->tile, a.kv, c, at);
         cp_async_commit();
         score_tile<T>(s, shared->q + row, shared->tile.k);
         finish_scores<TILE / 16>(s, a.params, r, at);
@@ -86,7 +85,7 @@ __global__ void __launch_bounds__(WARPS *WARP, 1) prefill_wide_kernel(struct cud
         cp_async_wait<0>();
         __syncthreads(); /* V is there, and nobody reads K */
         if (next < b.to)
-            load_rows<E, WIDE_DIM, WARPS * WARP>(shared->tile.k, none, a.kv, c, next);
+            load_tile<E, WIDE_DIM, WARPS * WARP, TILE_K>(&shared->tile, a.kv, c, next);
         cp_async_commit();
 #pragma unroll
         for (int pair = 0; pair < TILE / 16; pair++) {

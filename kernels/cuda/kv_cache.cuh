@@ -63,10 +63,12 @@ template <typename E>
 __device__ __forceinline__ E *kv_data_at(const struct cuda_kv &kv, void *base, int64_t block,
                                          int32_t kv_head, int32_t offset)
 {
-    int64_t part = (int64_t)kv.block_size * kv.head_dim;
+    uint32_t part = (uint32_t)(kv.block_size * kv.head_dim);
     if (kv_element<E>::BYTES && kv.dtype == DTYPE_I8)
-        part += kv.block_size * (int64_t)sizeof(float);
-    return (E *)base + (block * kv.num_kv_heads + kv_head) * part + (int64_t)offset * kv.head_dim;
+        part += (uint32_t)(kv.block_size * (int32_t)sizeof(float));
+    /* One wide product: a block has less than 2^31 elements. */
+    return (E *)base + (uint64_t)(uint32_t)block * ((uint32_t)kv.num_kv_heads * part) +
+           ((uint32_t)kv_head * part + (uint32_t)(offset * kv.head_dim));
 }
 
 /* 0 stands for 1. */
