@@ -2,6 +2,7 @@
 #ifndef INFERD_KERNELS_WEIGHT_H
 #define INFERD_KERNELS_WEIGHT_H
 
+#include "kernels/quant/input_quant.h"
 #include "kernels/quant/quant_format.h"
 #include "kernels/tensor.h"
 
@@ -19,6 +20,9 @@ struct linear {
     struct linear *next;               /* the rows below, over the same x; NULL: none */
     /* [in_features] device memory: column i of W belongs to x[input_order[i]]. NULL: to x[i]. */
     const int32_t *input_order;
+    /* What x is rounded to first; only where input_quant_fits, without an input_order, and never of
+     * experts or heads. */
+    struct input_quant input_quant;
     /* Of the embedding op: the table has vocab_size rows, of which these begin at vocab_begin.
      * vocab_size 0: all of them are here. */
     int32_t vocab_begin, vocab_size;

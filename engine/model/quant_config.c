@@ -149,6 +149,14 @@ void quant_config_free(struct quant_config *q)
     free(q);
 }
 
+bool quant_config_has_int8_input(const struct quant_config *q)
+{
+    for (size_t i = 0; q && i < q->num_schemes; i++)
+        if (q->schemes[i].input == INPUT_QUANT_INT8)
+            return true;
+    return false;
+}
+
 /* --- modules --------------------------------------------------------------------------------- */
 
 /* The expression was compiled once when it was read, so it is sound. */

@@ -32,10 +32,12 @@ extern const struct quant_method *const quant_methods[];
 bool quant_config_read(const json_t *config, struct quant_config **out, struct status *st);
 void quant_config_free(struct quant_config *q); /* NULL is fine */
 
+/* Whether a scheme has whole numbers for activations. */
+bool quant_config_has_int8_input(const struct quant_config *q); /* NULL: it has not */
+
 /* The scheme of a module, or NULL. */
 const struct quant_scheme *quant_config_scheme(const struct quant_config *q, const char *module);
-/* Whether a tensor may be there that nothing here reads: scales of activations, which are not
- * quantized. */
+/* Whether a tensor may be there that goes to no weight: scales of activations. */
 bool quant_config_ignores(const struct quant_config *q, const char *tensor);
 
 /* --- for methods --- */

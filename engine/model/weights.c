@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/input_scales.h"
 #include "engine/model/packed_weights.h"
 #include "engine/model/rope_desc.h"
 #include "engine/model/weight_slot.h"
@@ -149,6 +150,18 @@ static const struct quant_source *ordered_source(const struct model *m,
     return e && e->quant && e->quant->has_order ? e->quant : NULL;
 }
 
+/* What a part's activations are rounded to; a static scale is input_scales.h's. */
+static enum input_quant_kind part_input(const struct model *m, const struct linear_place *at,
+                                        int32_t part, const struct quant_format *format)
+{
+    const struct tensor_map_entry *e =
+        tensor_map_find(&m->tensors, at->slot, at->layer, at->expert, part);
+    if (!e || !e->quant || at->format || e->quant->has_order || format != e->quant->format)
+        return INPUT_QUANT_NONE;
+    const enum input_quant_kind kind = e->quant->scheme->input;
+    return input_quant_fits(kind, format, at->shape->cols) ? kind : INPUT_QUANT_NONE;
+}
+
 /* Experts are addressed as one block: where not all of them are stored alike, all are held in the
  * dtype of the model. */
 static const struct quant_format *expert_format(const struct model *m, enum weight_slot slot,
@@ -208,19 +221,22 @@ static bool lay_out_linear(const struct model *m, struct device *d, struct layou
     for (int32_t part = 0; part < shape->num_parts; part++) {
         const struct quant_format *format =
             at->format ? at->format : held_format(m, at->slot, at->layer, at->expert, part);
+        const enum input_quant_kind input = part_input(m, at, part, format);
         bool ordered = ordered_source(m, at, part) != NULL;
         if (part > 0 && at->format && ordered != was_ordered)
             return status_set(st, STATUS_UNSUPPORTED,
                               "layer %d: experts with desc_act for some of their parts only",
                               at->layer);
         /* Two orders may be the same; only experts need to know, and find out when they load. */
-        if (part == 0 || format != l->format || ((ordered || was_ordered) && !at->format)) {
+        if (part == 0 || format != l->format || input != l->input_quant.kind ||
+            ((ordered || was_ordered) && !at->format)) {
             if (part > 0 && !lay_out_link(d, a, w, l, st))
                 return false;
             if (part > 0)
                 l = l->next = arena_alloc(&w->links, sizeof *l);
             *l = (struct linear){ .in_features = shape->cols,
                                   .format = format,
+                                  .input_quant.kind = input,
                                   .needs_rows =
                                       at->slot == W_EMBEDDING || at->slot == W_POSITION_EMBEDDING,
                                   .bias = bias ? bias + row : NULL };
@@ -580,7 +596,7 @@ bool weights_load(const struct model *m, struct device *d, struct comm *c,
         m->packed_weights_cache && m->checkpoint && (d->backend->caps & BACKEND_HOST_MEMORY);
     bool ok = describe_arena(m, d, w, c->rank, cached ? &id : NULL, st) &&
               ((cached && map_arena(m, d, w, &id)) || pack_arena(m, d, w, &report, st)) &&
-              upload_rope(&m->desc.rope, d, &w->rope, st) &&
+              input_scales_read(m, w, st) && upload_rope(&m->desc.rope, d, &w->rope, st) &&
               upload_rope(&m->desc.sliding_rope, d, &w->sliding_rope, st) &&
               d->backend->sync(d, st);
     if (!ok) {

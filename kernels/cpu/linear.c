@@ -240,7 +240,10 @@ static void convert_in_order(const struct linear *l, void *dst, const float *src
 void linear_convert_row(const struct linear *l, void *dst, const float *src)
 {
     size_t element = linear_input_element_bytes(l);
-    if (l->input_order)
+    if (l->input_quant.kind != INPUT_QUANT_NONE) {
+        assert(l->kernel->input == LINEAR_INPUT_F32 && !l->input_order);
+        input_quant_row(&l->input_quant, dst, src, l->in_features);
+    } else if (l->input_order)
         convert_in_order(l, dst, src, element);
     else
         l->kernel->convert(dst, src, l->in_features);

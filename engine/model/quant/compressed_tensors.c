@@ -1,5 +1,5 @@
 /* compressed_tensors.c - the config_groups of compressed-tensors: each says how the weights of its
- * targets are quantized. What it says of activations is not followed: they are not rounded. */
+ * targets are quantized, and which of them have activations in 8 bits. */
 #include "engine/model/json_file.h"
 #include "engine/model/quant_config.h"
 
@@ -107,6 +107,36 @@ static bool read_weights(const json_t *weights, const char *format, struct quant
     return choose_layout(weights, format, type, s, st);
 }
 
+/* --- activations ----------------------------------------------------------------------------- */
+
+/* One scale for each token (int and float), or one for all (float). What else there is (groups,
+ * zero points, one for each step) is not followed: such activations are not rounded. */
+static bool read_activations(const json_t *group, struct quant_scheme *s, struct status *st)
+{
+    const json_t *input = json_object_get(group, "input_activations");
+    const char *type, *strategy;
+    int64_t bits;
+    bool symmetric;
+    if (!input || json_is_null(input))
+        return true;
+    if (!json_is_object(input))
+        return quant_unsupported(group, "input_activations", "an object, null", st);
+    const bool dynamic = json_is_true(json_object_get(input, "dynamic"));
+    if (!quant_key_int(input, "num_bits", 8, &bits, st) ||
+        !quant_key_text(input, "type", "int", &type, st) ||
+        !quant_key_bool(input, "symmetric", true, &symmetric, st) ||
+        !quant_key_text(input, "strategy", dynamic ? "token" : "tensor", &strategy, st))
+        return false;
+    if (bits != 8 || !symmetric || strcasecmp(strategy, dynamic ? "token" : "tensor") != 0)
+        return true;
+    if (strcasecmp(type, "float") == 0)
+        s->input = INPUT_QUANT_FP8;
+    else if (strcasecmp(type, "int") == 0 && dynamic)
+        s->input = INPUT_QUANT_INT8;
+    s->input_static = !dynamic;
+    return true;
+}
+
 /* --- targets --------------------------------------------------------------------------------- */
 
 /* POSIX expressions that cost little to compile and match: no counts, no references back. */
@@ -175,7 +205,8 @@ static bool read_group(const json_t *group, const char *format, struct quant_con
         return quant_unsupported(group, "output_activations", "null", st);
     struct quant_scheme *s = quant_config_add(out);
     return quant_key_text(group, "format", format, &format, st) &&
-           read_weights(weights, format, s, st) && read_targets(group, out, s, st);
+           read_weights(weights, format, s, st) && read_activations(group, s, st) &&
+           read_targets(group, out, s, st);
 }
 
 /* An object that only says that there is nothing of the kind. */

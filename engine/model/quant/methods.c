@@ -106,6 +106,9 @@ static bool read_fp8(const json_t *config, struct quant_config *out, struct stat
         return quant_unsupported(config, "fmt", "e4m3", st);
     if (strcmp(scheme, "dynamic") != 0 && strcmp(scheme, "static") != 0)
         return quant_unsupported(config, "activation_scheme", "dynamic, static", st);
+    /* With blocks a row of activations has a scale for each block of it, which is not followed. */
+    s->input = s->group_size == 0 ? INPUT_QUANT_FP8 : INPUT_QUANT_NONE;
+    s->input_static = strcmp(scheme, "static") == 0;
     return true;
 }
 

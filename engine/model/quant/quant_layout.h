@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "engine/model/checkpoint.h"
+#include "kernels/quant/input_quant.h"
 #include "kernels/quant/quant_format.h"
 
 enum { QUANT_MAX_TENSORS = 6 };
@@ -19,13 +20,15 @@ struct quant_layout;
 struct quant_scheme {
     const struct quant_layout *layout;
     int32_t bits;
-    int32_t group_size;   /* elements of a row that share a scale; 0: all of them */
-    int32_t block_rows;   /* rows that share them too; 0: none */
-    bool whole_tensor;    /* one scale for the tensor */
-    bool symmetric;       /* no zero points are stored */
-    bool act_order;       /* columns belong to groups by g_idx */
-    int32_t zero_bias;    /* what was subtracted from zero points to store them */
-    const char **targets; /* names, "re:" and an expression, or "Linear"; none: everything */
+    int32_t group_size;          /* elements of a row that share a scale; 0: all of them */
+    int32_t block_rows;          /* rows that share them too; 0: none */
+    bool whole_tensor;           /* one scale for the tensor */
+    bool symmetric;              /* no zero points are stored */
+    bool act_order;              /* columns belong to groups by g_idx */
+    int32_t zero_bias;           /* what was subtracted from zero points to store them */
+    enum input_quant_kind input; /* what activations are rounded to, where weights allow it */
+    bool input_static;           /* with the module's input_scale, not one for each row */
+    const char **targets;        /* names, "re:" and an expression, or "Linear"; none: everything */
     size_t num_targets;
 };
 

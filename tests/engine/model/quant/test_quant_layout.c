@@ -37,6 +37,23 @@ static const char *const cases[] = {
 };
 enum { NUM_CASES = sizeof cases / sizeof cases[0] };
 
+/* Those whose activations are quantized as well; see tests/golden/make_w8a8_goldens.py. */
+static const char *const rounding_cases[] = {
+    "ct_w8a8_int8",
+    "ct_fp8_static",
+    "ct_fp8_dynamic",
+    "fp8_tensor",
+};
+enum { NUM_ROUNDING = sizeof rounding_cases / sizeof rounding_cases[0] };
+
+static bool rounds_activations(const char *name)
+{
+    for (int i = 0; i < NUM_ROUNDING; i++)
+        if (strcmp(rounding_cases[i], name) == 0)
+            return true;
+    return false;
+}
+
 static uint64_t fnv1a(const void *data, size_t len)
 {
     uint64_t state = 0xcbf29ce484222325u;
@@ -283,7 +300,8 @@ static double worst_of(const float *a, const float *b)
 
 /* Kernels made for a format leave out the rounding of its values to the dtype of the scale, which
  * is up to 2^-9 of each for bfloat16; the others give the very same bits. That for MXFP4 rounds
- * activations to 8 bits; without it no more than the order of sums differs. */
+ * activations to 8 bits; without it no more than the order of sums differs. Where the checkpoint
+ * says so they are rounded by all: the next test knows to what. */
 static void test_models_agree_with_their_twins(void **state)
 {
     (void)state;
@@ -294,14 +312,15 @@ static void test_models_agree_with_their_twins(void **state)
         golden_path(path, sizeof path, cases[i], NULL);
         float *twin = all_logits(dir, "auto", PROMPT), *whole = all_logits(path, "auto", PROMPT);
         float *single = all_logits(path, "auto", 1);
-        bool rounds = strcmp(cases[i], "mxfp4") == 0;
-        float *scalar = rounds ? all_logits(path, "scalar", PROMPT) : NULL;
+        bool mxfp4 = strcmp(cases[i], "mxfp4") == 0;
+        bool rounds = mxfp4 || rounds_activations(cases[i]);
+        float *scalar = mxfp4 ? all_logits(path, "scalar", PROMPT) : NULL;
         double worst = worst_of(twin, whole), largest = 0;
         for (int32_t k = 0; k < PROMPT * 64; k++)
             largest = fmax(largest, fabs((double)twin[k]));
-        if (rounds)
+        if (mxfp4)
             print_message("%-24s off by %.2g without\n", cases[i], worst_of(twin, scalar));
-        assert_true(!rounds || worst_of(twin, scalar) <= 1e-5 * largest);
+        assert_true(!mxfp4 || worst_of(twin, scalar) <= 1e-5 * largest);
         print_message("%-24s logits up to %5.2f, off by %.2g\n", cases[i], largest, worst);
         assert_true(largest > 1);
         assert_true(worst <= (rounds ? 0.02 : 0.002) * largest);
@@ -314,11 +333,45 @@ static void test_models_agree_with_their_twins(void **state)
     }
 }
 
+/* Bits of inputs that lie between two codes turn a few of them over: a 127th or an 8th of one
+ * element of a row. */
+static void test_activations_are_rounded_as_the_checkpoint_says(void **state)
+{
+    (void)state;
+    for (int i = 0; i < NUM_ROUNDING; i++) {
+        char path[128];
+        const char *row;
+        json_t *values;
+        double worst = 0, largest = 0;
+        golden_path(path, sizeof path, rounding_cases[i], "logits.json");
+        json_t *golden = load_json(path);
+        golden_path(path, sizeof path, rounding_cases[i], NULL);
+        for (int32_t scalar = 0; scalar < 2; scalar++) {
+            float *logits = all_logits(path, scalar ? "scalar" : "auto", PROMPT);
+            json_object_foreach(json_object_get(golden, "logits"), row, values)
+            {
+                for (size_t k = 0; k < 64; k++) {
+                    double want = json_number_value(json_array_get(values, k));
+                    worst = fmax(worst, fabs(want - (double)logits[(size_t)atoi(row) * 64 + k]));
+                    largest = fmax(largest, fabs(want));
+                }
+            }
+            free(logits);
+        }
+        print_message("%-24s logits up to %5.2f, off by %.2g\n", rounding_cases[i], largest,
+                      worst);
+        assert_true(largest > 1);
+        assert_true(worst <= 0.0005 * largest);
+        json_decref(golden);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_the_references),
         cmocka_unit_test(test_models_agree_with_their_twins),
+        cmocka_unit_test(test_activations_are_rounded_as_the_checkpoint_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
