@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,4 +196,24 @@ struct shape_shown shape_show(const int64_t *shape, int32_t num_dims)
     if (len < sizeof out.text - 1)
         memcpy(out.text + len, "]", 2);
     return out;
+}
+
+bool checkpoint_tensor_scale(const struct checkpoint_tensor *t, const char *what, float *out,
+                             struct status *st)
+{
+    bool single = true;
+    uint32_t aligned = 0;
+    for (int32_t i = 0; i < t->num_dims; i++)
+        single &= t->shape[i] == 1;
+    if (!single || !t->type->is_float)
+        return status_set(st, STATUS_INVALID,
+                          "%s: tensor '%s' is %s %s, expected one float: the scale of %s", t->file,
+                          t->name, t->type->name, shape_show(t->shape, t->num_dims).text, what);
+    memcpy(&aligned, t->data, dtype_size(t->type->dtype));
+    dtype_convert(out, DTYPE_F32, &aligned, t->type->dtype, 1);
+    if (!isfinite(*out) || *out <= 0)
+        return status_set(st, STATUS_INVALID,
+                          "%s: tensor '%s', a scale of %s, is %g: it must be positive", t->file,
+                          t->name, what, (double)*out);
+    return true;
 }

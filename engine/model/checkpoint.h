@@ -55,6 +55,9 @@ struct checkpoint {
 void checkpoint_close(struct checkpoint *c); /* NULL is fine */
 /* NULL when there is none of that name. */
 const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, const char *name);
+/* The one positive float that the tensor holds: the scale of `what`, for messages. */
+bool checkpoint_tensor_scale(const struct checkpoint_tensor *t, const char *what, float *out,
+                             struct status *st);
 
 /* Hints to the system about `size_bytes` at `data`, which lie in a mapping: soon wanted, or done
  * with. The first starts reading ahead, the second gives the pages back to the page cache. */

@@ -21,21 +21,7 @@ static bool read_scale(const struct checkpoint *c, const char *module, float *ou
                           "there is no tensor '%s', the static scale of activations that "
                           "quantization_config speaks of",
                           name);
-    bool single = true;
-    for (int32_t i = 0; i < t->num_dims; i++)
-        single &= t->shape[i] == 1;
-    if (!single || !t->type->is_float)
-        return status_set(st, STATUS_INVALID,
-                          "%s: tensor '%s' is %s %s, expected one float: a scale of activations",
-                          t->file, t->name, t->type->name, shape_show(t->shape, t->num_dims).text);
-    uint32_t aligned = 0;
-    memcpy(&aligned, t->data, dtype_size(t->type->dtype));
-    dtype_convert(out, DTYPE_F32, &aligned, t->type->dtype, 1);
-    if (!isfinite(*out) || *out <= 0)
-        return status_set(st, STATUS_INVALID,
-                          "%s: tensor '%s', a scale of activations, is %g: it must be positive",
-                          t->file, t->name, (double)*out);
-    return true;
+    return checkpoint_tensor_scale(t, "activations", out, st);
 }
 
 bool input_scales_read(const struct model *m, struct weights *w, struct status *st)

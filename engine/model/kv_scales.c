@@ -1,7 +1,6 @@
 /* kv_scales.c - looks for each name a scale may have. */
 #include "engine/model/kv_scales.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,23 +33,6 @@ bool kv_scales_name(const char *tensor, int32_t num_layers)
             is_one_of(v_names, at + sizeof behind - 1));
 }
 
-static bool read_scale(const struct checkpoint_tensor *t, float *out, struct status *st)
-{
-    bool single = true;
-    for (int32_t i = 0; i < t->num_dims; i++)
-        single &= t->shape[i] == 1;
-    if (!single || !t->type->is_float)
-        return status_set(st, STATUS_INVALID,
-                          "%s: tensor '%s' is %s %s, expected one float: the scale of the KV cache",
-                          t->file, t->name, t->type->name, shape_show(t->shape, t->num_dims).text);
-    dtype_convert(out, DTYPE_F32, t->data, t->type->dtype, 1);
-    if (!isfinite(*out) || *out <= 0)
-        return status_set(st, STATUS_INVALID,
-                          "%s: tensor '%s', a scale of the KV cache, is %g: it must be positive",
-                          t->file, t->name, (double)*out);
-    return true;
-}
-
 /* The first that is there of `names` in the layer; *out stays where none is. */
 static bool find_scale(const struct checkpoint *c, int32_t layer, const char *const *names,
                        float *out, struct status *st)
@@ -60,7 +42,7 @@ static bool find_scale(const struct checkpoint *c, int32_t layer, const char *co
         snprintf(name, sizeof name, "model.layers.%d.self_attn.%s", layer, *names);
         const struct checkpoint_tensor *t = checkpoint_find(c, name);
         if (t)
-            return read_scale(t, out, st);
+            return checkpoint_tensor_scale(t, "the KV cache", out, st);
     }
     return true;
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/column_order.h"
 #include "engine/model/input_scales.h"
 #include "engine/model/packed_weights.h"
 #include "engine/model/rope_desc.h"
@@ -475,61 +476,6 @@ static bool upload_rope(const struct rope_desc *desc, struct device *d, const st
     return ok;
 }
 
-/* --- the order of columns --------------------------------------------------------------------- */
-
-/* Checks what only the values of a quantized linear can tell. */
-static bool check_sources(const struct model *m, struct status *st)
-{
-    const struct quant_source *last = NULL; /* entries of one lie together, but for their biases */
-    for (size_t i = 0; i < m->tensors.count; i++) {
-        const struct quant_source *s = m->tensors.entries[i].quant;
-        if (s && s != last && s->scheme->layout->check_values &&
-            !s->scheme->layout->check_values(s, st))
-            return false;
-        last = s ? s : last;
-    }
-    return true;
-}
-
-/* For each link with an order of its own; the parts of one link must have the same. */
-static bool upload_order(const struct model *m, struct device *d, struct weights *w,
-                         const struct tensor_map_entry *e, struct status *st)
-{
-    int32_t row = e->row_begin;
-    const struct linear *l = weights_linear(w, e->slot, e->layer, e->expert);
-    const struct tensor_map_entry *first =
-        tensor_map_find(&m->tensors, e->slot, e->layer, e->expert, 0);
-    for (; row >= l->out_features; l = l->next)
-        row -= l->out_features;
-    size_t bytes = (size_t)e->cols * sizeof(int32_t);
-    int32_t *order = xmalloc(bytes), *other = xmalloc(bytes);
-    bool ok = quant_source_order(e->quant, order, st);
-    if (ok && row > 0) {
-        ok = !first->quant || (quant_source_order(first->quant, other, st) &&
-                               (memcmp(order, other, bytes) == 0 ||
-                                status_set(st, STATUS_UNSUPPORTED,
-                                           "%s: its columns are in another order than those of %s",
-                                           e->quant->name, first->quant->name)));
-    } else if (ok) {
-        d->backend->copy(d, (void *)(uintptr_t)l->input_order, order, bytes, COPY_TO_DEVICE);
-        ok = d->backend->sync(d, st);
-    }
-    free(order);
-    free(other);
-    return ok;
-}
-
-static bool upload_orders(const struct model *m, struct device *d, struct weights *w,
-                          struct status *st)
-{
-    for (size_t i = 0; i < m->tensors.count; i++) {
-        const struct tensor_map_entry *e = &m->tensors.entries[i];
-        if (e->quant && e->quant->has_order && !upload_order(m, d, w, e, st))
-            return false;
-    }
-    return true;
-}
-
 /* --- load ------------------------------------------------------------------------------------ */
 
 /* Packs everything into a new arena. */
@@ -542,7 +488,7 @@ static bool pack_arena(const struct model *m, struct device *d, struct weights *
     struct layout placing = { .base = w->arena.data };
     bool ok = lay_out(m, d, &placing, w, st);
     assert(!ok || placing.used_bytes == planned);
-    ok = ok && check_sources(m, st) && upload_orders(m, d, w, st) &&
+    ok = ok && column_orders_upload(m, d, w, st) &&
          (m->checkpoint ? load_vectors(m, d, w, st) : dummy_vectors(m, d, w, st));
     if (ok)
         weights_pack_all(m, d, w, report);

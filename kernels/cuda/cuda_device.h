@@ -27,10 +27,11 @@ enum cuda_flags {
 struct linear_kernel {
     const char *name;
     enum cuda_codec codec;
-    enum dtype weights; /* of CUDA_PLAIN */
+    enum dtype weights; /* of CUDA_PLAIN; with an input_quant, of the codes */
     int32_t min_arch;
     uint32_t flags;
     void (*run)(const struct cuda_product *p, cudaStream_t stream);
+    enum input_quant_kind input; /* of the linears it is for */
 };
 
 struct cuda_staging {

@@ -80,11 +80,11 @@ enum cuda_codec {
  *
  * Words: the codes, in chunks of 64 bytes for 128 columns of 4 bits or 64 of 8. A product's step
  * takes 32 columns, of which four lanes take 8 each: a chunk is the first lane's codes of its steps
- * (4 or 2), then the second's, and so on, so that a lane reads them with one load of 16 bytes. Of 8
- * codes of 4 bits the even ones are the lower half of their word, the odd ones the upper half.
- * From heads_at on each group has its scale and, as wide, its zero point (an integer) or minimum,
- * if the format has them. Groups are of 2^group_shift columns; what lies past the last column is
- * zero. */
+ * (4 or 2), then the second's, and so on, so that a lane reads them with one load of 16 bytes.
+ * Whole numbers of 8 bits are stored less 128. Of 8 codes of 4 bits the even ones are the lower
+ * half of their word, the odd ones the upper half. From heads_at on each group has its scale and,
+ * as wide, its zero point (an integer) or minimum, if the format has them. Groups are of
+ * 2^group_shift columns; what lies past the last column is zero. */
 struct cuda_weight_layout {
     enum cuda_codec codec;
     enum dtype dtype;       /* of activations, which weights are rounded to for products */

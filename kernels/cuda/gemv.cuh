@@ -6,6 +6,7 @@
 #define INFERD_KERNELS_CUDA_GEMV_CUH
 
 #include "kernels/cuda/linear_mma.cuh"
+#include "kernels/cuda/product_sum.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
 enum { GEMV_WARPS = 8, GEMV_PIECES_AT_ONCE = 32 };
@@ -75,7 +76,8 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_prod
     const int32_t pieces = (steps + STEPS_PER_PIECE - 1) / STEPS_PER_PIECE;
     const struct gemv_rows<typename C::T, TILES> rows =
         gemv_find_rows<typename C::T, TILES>(p, first, first_row);
-    float total = 0;
+    typedef typename product_sum<C>::T sum_type;
+    sum_type total = 0;
     for (int32_t begin = 0; begin < pieces; begin += GEMV_PIECES_AT_ONCE) {
         const int32_t end =
             begin + GEMV_PIECES_AT_ONCE < pieces ? begin + GEMV_PIECES_AT_ONCE : pieces;
@@ -97,13 +99,13 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_prod
         __syncthreads();
         if (threadIdx.x < SUMS)
             for (int32_t piece = begin; piece < end; piece++)
-                total += sums[piece - begin][threadIdx.x];
+                total += (sum_type)sums[piece - begin][threadIdx.x];
         __syncthreads();
     }
     const int32_t row = first_row + threadIdx.x / MMA_FEATURES;
     const int32_t feature = first + threadIdx.x % MMA_FEATURES;
     if (threadIdx.x < SUMS && row < p.rows && feature < p.weight.rows)
-        p.out[row * p.out_stride + feature] = p.bias ? total + p.bias[feature] : total;
+        p.out[row * p.out_stride + feature] = finished_sum(total, p.bias, feature);
 }
 
 template <typename C> static void launch_gemv(const struct cuda_product *p, cudaStream_t stream)

@@ -124,6 +124,28 @@ void cuda_launch_linear_mma(const struct cuda_product *p, cudaStream_t stream);
 /* float32 */
 void cuda_launch_linear_f32(const struct cuda_product *p, cudaStream_t stream);
 
+/* --- linear_codes.cu: linears with an input_quant ----------------------------------------------
+ */
+
+/* Rows of codes and the scales of the rows, see kernels/quant/input_quant.h. */
+struct cuda_codes {
+    void *codes;   /* [rows, stride], zero from the last column on */
+    float *scales; /* [rows] */
+    int64_t stride;
+    float scale; /* of all rows; 0: each has its own */
+    bool is_fp8;
+    /* A byte each, int8_t or E4M3, in the order of the weights' chunks; else bfloat16, in their
+     * own. */
+    bool packed;
+};
+void cuda_launch_quantize(const struct cuda_codes *dst, const struct tensor *x,
+                          cudaStream_t stream);
+/* out = the sums of codes times codes: int32_t where the weights are INT8, else float32. p->x is
+ * not packed; p->bias is not added. */
+void cuda_launch_linear_codes(const struct cuda_product *p, cudaStream_t stream);
+/* Sums become elements: times the row's scale, times the weights', plus p->bias. */
+void cuda_launch_scale_sums(const struct cuda_product *p, const float *scales, cudaStream_t stream);
+
 /* --- moe_route.cu, moe.cu ----------------------------------------------------------------------
  */
 

@@ -14,16 +14,18 @@
 
 #define QUANT_KERNEL(name, codec)                                                                  \
     {                                                                                              \
-        name "_mma", codec, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma           \
+        name "_mma", codec, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_mma,          \
+            INPUT_QUANT_NONE                                                                       \
     }
 
 /* The last row that fits is taken. */
 static const struct linear_kernel kernels[] = {
-    { "f32_simt", CUDA_PLAIN, DTYPE_F32, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_f32 },
+    { "f32_simt", CUDA_PLAIN, DTYPE_F32, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_f32,
+      INPUT_QUANT_NONE },
     { "bf16_mma", CUDA_PLAIN, DTYPE_BF16, 80, CUDA_BATCH_INVARIANT | CUDA_CUBLASLT,
-      cuda_launch_linear_mma },
+      cuda_launch_linear_mma, INPUT_QUANT_NONE },
     { "f16_mma", CUDA_PLAIN, DTYPE_F16, 80, CUDA_BATCH_INVARIANT | CUDA_CUBLASLT,
-      cuda_launch_linear_mma },
+      cuda_launch_linear_mma, INPUT_QUANT_NONE },
     QUANT_KERNEL("int4", CUDA_INT4),
     QUANT_KERNEL("int8", CUDA_INT8),
     QUANT_KERNEL("fp8", CUDA_FP8),
@@ -41,14 +43,19 @@ static const struct linear_kernel kernels[] = {
     QUANT_KERNEL("iq4_nl", CUDA_IQ4_NL),
     QUANT_KERNEL("iq4_xs", CUDA_IQ4_XS),
     QUANT_KERNEL("mxfp4", CUDA_MXFP4),
+    { "int8_codes", CUDA_INT8, DTYPE_I8, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_codes,
+      INPUT_QUANT_INT8 },
+    { "fp8_codes", CUDA_FP8, DTYPE_F8_E4M3, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_codes,
+      INPUT_QUANT_FP8 },
 };
 
-static const struct linear_kernel *choose(const struct cuda_device *d,
+static const struct linear_kernel *choose(const struct cuda_device *d, const struct linear *l,
                                           const struct cuda_weight_layout *layout)
 {
     const struct linear_kernel *chosen = NULL;
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
-        if (kernels[i].codec == layout->codec && kernels[i].min_arch <= d->arch &&
+        if (kernels[i].codec == layout->codec && kernels[i].input == l->input_quant.kind &&
+            kernels[i].min_arch <= d->arch &&
             (layout->codec != CUDA_PLAIN || kernels[i].weights == layout->dtype))
             chosen = &kernels[i];
     return chosen;
@@ -102,7 +109,7 @@ bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *s
         return status_set(st, STATUS_INVALID, "a weight of %d x %d without a format",
                           l->out_features, l->in_features);
     l->kernel =
-        cuda_weight_plan(&layout, l) ? choose((const struct cuda_device *)d, &layout) : NULL;
+        cuda_weight_plan(&layout, l) ? choose((const struct cuda_device *)d, l, &layout) : NULL;
     if (!l->kernel)
         return status_set(st, STATUS_UNSUPPORTED, "the cuda backend cannot hold %s weights",
                           l->format->name);
@@ -256,6 +263,25 @@ void cuda_linear_prepare(struct cuda_device *d, void *workspace, size_t bytes)
 
 /* --- the product ------------------------------------------------------------------------------ */
 
+/* Codes times codes; the rows' scales lie behind their codes. */
+static void run_codes(struct cuda_device *d, const struct cuda_product *p, const struct tensor *x,
+                      const struct linear *l)
+{
+    struct cuda_product sums = *p;
+    struct cuda_codes codes = { .codes = d->linear_input,
+                                .stride = p->weight.stride,
+                                .scale = l->input_quant.scale,
+                                .is_fp8 = l->input_quant.kind == INPUT_QUANT_FP8 };
+    const size_t code_bytes = (size_t)x->rows * (size_t)codes.stride * sizeof(uint16_t);
+    codes.scales = (float *)((char *)d->linear_input + code_bytes);
+    assert(code_bytes + (size_t)x->rows * sizeof(float) <= d->linear_input_bytes);
+    assert(!l->input_order);
+    sums.bias = NULL;
+    cuda_launch_quantize(&codes, x, d->stream);
+    l->kernel->run(&sums, d->stream);
+    cuda_launch_scale_sums(p, codes.scales, d->stream);
+}
+
 /* One link of the chain. */
 static void run_link(struct cuda_device *d, float *out, int64_t out_stride, const struct tensor *x,
                      const struct linear *l)
@@ -272,6 +298,10 @@ static void run_link(struct cuda_device *d, float *out, int64_t out_stride, cons
     assert(x->cols == l->in_features);
     assert((size_t)x->rows * (size_t)p.weight.stride * dtype_size(p.weight.dtype) <=
            d->linear_input_bytes);
+    if (l->input_quant.kind != INPUT_QUANT_NONE) {
+        run_codes(d, &p, x, l);
+        return;
+    }
     cuda_launch_linear_input(d->linear_input, x, l->input_order, &p.weight, d->stream);
     if (!d->cublaslt || !(l->kernel->flags & CUDA_CUBLASLT) ||
         !cublaslt_product(d->cublaslt, &p, d->stream))

@@ -5,6 +5,7 @@
 #define INFERD_KERNELS_CUDA_LINEAR_DENSE_CUH
 
 #include "kernels/cuda/linear_mma.cuh"
+#include "kernels/cuda/product_sum.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
 enum { DENSE_WARPS = 8, DENSE_STAGES = 4 };
@@ -114,7 +115,9 @@ __global__ void __launch_bounds__(DENSE_WARPS *WARP) dense_kernel(struct cuda_pr
     const int32_t warp_feature = warp % TILE::ALONG_FEATURES * TILE::WARP_FEATURES;
     const int32_t warp_row = warp / TILE::ALONG_FEATURES * TILE::WARP_ROWS;
     const int32_t steps = (int32_t)(p.weight.stride / STEP_COLS);
-    float sum[TILE::NUM_A][TILE::NUM_B][4] = {}, total[TILE::NUM_A][TILE::NUM_B][4] = {};
+    typedef typename product_sum<C>::T sum_type;
+    float sum[TILE::NUM_A][TILE::NUM_B][4] = {};
+    sum_type total[TILE::NUM_A][TILE::NUM_B][4] = {};
     struct staged_weights<C, TILE> weights = {
     };
     for (int s = 0; s < DENSE_STAGES - 1; s++) {
@@ -147,7 +150,7 @@ __global__ void __launch_bounds__(DENSE_WARPS *WARP) dense_kernel(struct cuda_pr
         if ((s + 1) % STEPS_PER_PIECE == 0 || s + 1 == steps) {
 #pragma unroll
             for (int i = 0; i < TILE::NUM_A * TILE::NUM_B * 4; i++) {
-                (&total[0][0][0])[i] += (&sum[0][0][0])[i];
+                (&total[0][0][0])[i] += (sum_type)(&sum[0][0][0])[i];
                 (&sum[0][0][0])[i] = 0;
             }
         }
@@ -161,8 +164,7 @@ __global__ void __launch_bounds__(DENSE_WARPS *WARP) dense_kernel(struct cuda_pr
                 const int32_t f = feature + warp_feature + i * MMA_FEATURES + group + e / 2 * 8;
                 const int32_t r = row + warp_row + j * MMA_ROWS + lane % 4 * 2 + e % 2;
                 if (f < p.weight.rows && r < p.rows)
-                    p.out[r * p.out_stride + f] =
-                        p.bias ? total[i][j][e] + p.bias[f] : total[i][j][e];
+                    p.out[r * p.out_stride + f] = finished_sum(total[i][j][e], p.bias, f);
             }
         }
     }

@@ -123,6 +123,12 @@ template <typename S_> struct int4_codec : word_reader<uint32_t, S_> {
     }
 };
 
+/* Code i of 8, from 0 to 255; memory holds it less 128, as tensor cores of 8 bits take it. */
+__device__ __forceinline__ uint32_t int8_code(const uint2 &words, int i)
+{
+    return ((i < 4 ? words.x : words.y) ^ 0x80808080u) >> i % 4 * 8 & 255u;
+}
+
 template <typename S_> struct int8_codec : word_reader<uint2, S_> {
     typedef S_ S;
     typedef typename product_dtype<S>::T T;
@@ -132,7 +138,7 @@ template <typename S_> struct int8_codec : word_reader<uint2, S_> {
         const struct group_head h = open_head(m, r.head, 128.0f);
 #pragma unroll
         for (int i = 0; i < LANE_COLS; i++)
-            out[i] = int_value(h, (i < 4 ? r.words.x : r.words.y) >> i % 4 * 8 & 255u);
+            out[i] = int_value(h, int8_code(r.words, i));
     }
 };
 

@@ -18,7 +18,9 @@ static void place_codes(unsigned char *dst, enum cuda_codec codec, int32_t col,
 {
     const int64_t step = col / CUDA_STEP_COLS, quad = col % CUDA_STEP_COLS / 8;
     if (codec == CUDA_INT8 || codec == CUDA_FP8) {
-        memcpy(dst + step / 2 * CUDA_CODE_CHUNK + quad * 16 + step % 2 * 8, codes, (size_t)count);
+        dst += step / 2 * CUDA_CODE_CHUNK + quad * 16 + step % 2 * 8;
+        for (int32_t i = 0; i < count; i++)
+            dst[i] = codec == CUDA_INT8 ? (unsigned char)(codes[i] ^ 0x80u) : codes[i];
         return;
     }
     uint32_t word = 0;

@@ -61,6 +61,10 @@ static inline unsigned int __float_as_uint(float x)
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
+static inline float __fdiv_rn(float a, float b)
+{
+    return a / b;
+}
 static inline float __uint_as_float(unsigned int bits)
 {
     float x;

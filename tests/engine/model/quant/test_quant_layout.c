@@ -358,8 +358,7 @@ static void test_activations_are_rounded_as_the_checkpoint_says(void **state)
             }
             free(logits);
         }
-        print_message("%-24s logits up to %5.2f, off by %.2g\n", rounding_cases[i], largest,
-                      worst);
+        print_message("%-24s logits up to %5.2f, off by %.2g\n", rounding_cases[i], largest, worst);
         assert_true(largest > 1);
         assert_true(worst <= 0.0005 * largest);
         json_decref(golden);
