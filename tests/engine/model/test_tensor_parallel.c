@@ -301,6 +301,17 @@ static double error_on_ranks(const struct rig_options *o, int32_t num_ranks, con
     return worst;
 }
 
+/* Where each row of activations has a scale of its own, so has each rank's part of it: it is
+ * rounded more finely than the whole. */
+static double allowed(const struct model *m)
+{
+    const struct quant_config *q = m->quant;
+    for (size_t i = 0; q && i < q->num_schemes; i++)
+        if (q->schemes[i].input != INPUT_QUANT_NONE && !q->schemes[i].input_static)
+            return 0.05;
+    return 1e-4;
+}
+
 /* How many of the sizes 2 and 4 it ran on; what cannot be divided is refused. */
 static int32_t compare_with_one_rank(const char *name, const struct rig_options *o)
 {
@@ -308,6 +319,7 @@ static int32_t compare_with_one_rank(const char *name, const struct rig_options 
     int32_t greedy[NUM_GREEDY], sizes_run = 0;
     open_ranks(1, o);
     int32_t vocab = jobs[0].rig.model->desc.vocab_size;
+    const double bound = allowed(jobs[0].rig.model);
     make_prompts(vocab);
     set_prompt(prompt_ids, PROMPT_LEN);
     run_ranks(1);
@@ -322,7 +334,7 @@ static int32_t compare_with_one_rank(const char *name, const struct rig_options 
         }
         double worst = error_on_ranks(o, size, one, greedy);
         print_message("%s: worst difference %.2g on %d ranks\n", name, worst, size);
-        assert_true(worst <= 1e-4);
+        assert_true(worst <= bound);
         sizes_run++;
     }
     return sizes_run;
