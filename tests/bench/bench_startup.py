@@ -185,7 +185,7 @@ def start_inferd(args, model, cache_dir, writes):
         sys.exit(f"the packed weights were not used:\n{text}")
     row["weights"] = int(re.search(r"memory plan: weights (\d+)", text).group(1))
     row["stages"] = " ".join(f"{n} {float(s) * 1e3:.0f}" for n, s in
-                             re.findall(r"stage \d/\d ([^:]+): ([\d.]+) s", text) if float(s) >= .002)
+                             re.findall(r"stage \d+/\d+ ([^:]+): ([\d.]+) s", text) if float(s) >= .002)
     return row
 
 
