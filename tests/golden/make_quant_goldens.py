@@ -5,7 +5,8 @@ gpt-oss, and a DeepSeek-V3), and what an independent reader makes of its linears
     pip install -r tests/golden/requirements.txt compressed-tensors
     python tests/golden/make_quant_goldens.py [--corpus | --parallel] [NAME ...]
 
-With --corpus it makes smaller ones, as inputs of tests/fuzz/fuzz_quant.c, in tests/fuzz/corpus. With --parallel
+With --corpus it makes smaller ones, as inputs of tests/fuzz/fuzz_quant.c, in tests/fuzz/corpus; some also as a
+DeepSeek-V3 with experts, a Qwen3-MoE or a gpt-oss, whose names end in _deepseek, _qwen3_moe and _gpt_oss. With --parallel
 it makes larger ones, whose groups can be divided among 4 ranks, in tests/golden/parallel_quant (committed:
 awq_g32 gptq_4bit_g32_v2 ct_w4a16_g32_asym fp8_block bnb_nf4_double mxfp4); several ranks are checked against one.
 
@@ -320,6 +321,14 @@ CASES = {
     "bnb_nf4_double": nf4(True),
     "mxfp4": mxfp4(),
 }
+CORPUS_CASES = {
+    "ct_w4a16_g32_deepseek": CASES["ct_w4a16_g32"],
+    "bnb_nf4_deepseek": CASES["bnb_nf4"],
+    "awq_g32_qwen3_moe": CASES["awq_g32"],
+    "gptq_4bit_g16_act_order_qwen3_moe": CASES["gptq_4bit_g16_act_order"],
+    "fp8_block_qwen3_moe": CASES["fp8_block"],
+    "mxfp4_gpt_oss": CASES["mxfp4"],
+}
 
 
 def model_config(quantization):
@@ -352,6 +361,37 @@ DEEPSEEK = {"self_attn.q_a_proj": (QUERY_LATENT, HIDDEN),
             "self_attn.kv_b_proj": (HEADS * (NOPE + VALUE), LATENT),
             "self_attn.o_proj": (HIDDEN, HEADS * VALUE),
             **{k: v for k, v in LINEARS.items() if "mlp" in k}}
+
+
+# What experts add in the corpus: one after another, the shared one of DeepSeek-V3 by itself.
+CORPUS_EXPERTS = {f"mlp.experts.{e}.{k}_proj": (INNER, HIDDEN)
+                  for e in range(2) for k in ("gate", "up", "down")}
+CORPUS_SHARED = {f"mlp.shared_experts.{k}_proj": (INNER, HIDDEN) for k in ("gate", "up", "down")}
+
+
+def attention_of(linears):
+    return {k: v for k, v in linears.items() if "attn" in k}
+
+
+def corpus_linears(name):
+    if name.endswith("_deepseek"):
+        return {**attention_of(DEEPSEEK), **CORPUS_EXPERTS, **CORPUS_SHARED}
+    if name.endswith("_qwen3_moe"):
+        return {**attention_of(LINEARS), **CORPUS_EXPERTS}
+    return STACKS if name.endswith("_gpt_oss") else LINEARS
+
+
+def corpus_plain(name):
+    """What else such a model has: routers, and norms on the heads of q and k."""
+    if not name.endswith(("_deepseek", "_qwen3_moe")):
+        return {}
+    tensors = {"mlp.gate.weight": torch.randn(2, HIDDEN).bfloat16()}
+    if name.endswith("_deepseek"):
+        tensors["mlp.gate.e_score_correction_bias"] = torch.randn(2)
+    else:
+        for norm in ("q", "k"):
+            tensors[f"self_attn.{norm}_norm.weight"] = torch.ones(HIDDEN // HEADS).bfloat16()
+    return {f"model.layers.0.{key}": value for key, value in tensors.items()}
 
 
 def deepseek_config(quantization):
@@ -388,9 +428,12 @@ def make(name, config, quantize):
     for norm in ("input_layernorm", "post_attention_layernorm"):
         tensors[f"model.layers.0.{norm}.weight"] = (1 + torch.randn(HIDDEN) / 8).bfloat16()
     expected = {}
-    gpt_oss = name == "mxfp4" and "--corpus" not in sys.argv
-    deepseek = name.endswith("_deepseek") and "--corpus" not in sys.argv
+    corpus, deepseek = "--corpus" in sys.argv, name.endswith("_deepseek")
+    gpt_oss = name.endswith("_gpt_oss") or (name == "mxfp4" and not corpus)
     linears = STACKS if gpt_oss else DEEPSEEK if deepseek else LINEARS
+    if corpus:
+        linears = corpus_linears(name)
+        tensors.update(corpus_plain(name))
     if gpt_oss:
         tensors.update(gpt_oss_plain())
     if deepseek:
@@ -404,7 +447,7 @@ def make(name, config, quantize):
         assert data.shape == shape and np.isfinite(data).all()
         expected[linear] = {"fnv1a": f"{fnv1a(data.tobytes()):016x}",
                             "first": [float(x) for x in data.reshape(-1)[:4]]}
-    if "--corpus" in sys.argv:
+    if corpus:
         shutil.rmtree(target)
         file = HERE.parent / "fuzz" / "corpus" / "fuzz_quant" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -419,5 +462,6 @@ def make(name, config, quantize):
 
 
 if __name__ == "__main__":
-    for case in [arg for arg in sys.argv[1:] if not arg.startswith("--")] or CASES:
-        make(case, *CASES[case])
+    cases = {**CASES, **CORPUS_CASES} if "--corpus" in sys.argv else CASES
+    for case in [arg for arg in sys.argv[1:] if not arg.startswith("--")] or cases:
+        make(case, *cases[case])
