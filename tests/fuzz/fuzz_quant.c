@@ -14,33 +14,34 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The sizes of make_quant_goldens.py --corpus. */
-enum { MAX_SIZE = 64, RANKS = 2 };
+enum { MAX_SIZE = 128, RANKS = 2 };
 
 #define SIZES                                                                                      \
-    "\"hidden_size\":32,\"intermediate_size\":32,\"num_hidden_layers\":1,\"num_attention_heads\":" \
-    "2,"                                                                                           \
-    "\"vocab_size\":8,\"max_position_embeddings\":128,\"rms_norm_eps\":1e-5,"                      \
-    "\"hidden_act\":\"silu\","
+    "\"hidden_size\":32,\"num_hidden_layers\":1,\"num_attention_heads\":2,\"vocab_size\":8,"       \
+    "\"max_position_embeddings\":128,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\","
 
 static const char *const configs[] = {
     "{\"architectures\":[\"LlamaForCausalLM\"]," SIZES
-    "\"num_key_value_heads\":1,\"tie_word_embeddings\":true}",
+    "\"intermediate_size\":32,\"num_key_value_heads\":1,\"tie_word_embeddings\":true}",
     /* One expert after another. */
     "{\"architectures\":[\"Qwen3MoeForCausalLM\"]," SIZES
-    "\"num_key_value_heads\":1,\"head_dim\":16,\"tie_word_embeddings\":true,\"num_experts\":2,"
-    "\"num_experts_per_tok\":1,\"moe_intermediate_size\":32,\"norm_topk_prob\":true}",
-    /* Stacks of experts. */
+    "\"intermediate_size\":32,\"num_key_value_heads\":1,\"head_dim\":16,"
+    "\"tie_word_embeddings\":true,\"num_experts\":2,\"num_experts_per_tok\":1,"
+    "\"moe_intermediate_size\":32,\"norm_topk_prob\":true}",
+    /* Stacks of experts, whose rows two ranks can share. */
     "{\"architectures\":[\"GptOssForCausalLM\"]," SIZES
-    "\"num_key_value_heads\":1,\"head_dim\":16,\"tie_word_embeddings\":false,"
-    "\"num_local_experts\":3,\"num_experts_per_tok\":2,\"sliding_window\":13,\"rope_scaling\":{"
-    "\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":32}}",
+    "\"intermediate_size\":64,\"num_key_value_heads\":1,\"head_dim\":16,"
+    "\"tie_word_embeddings\":false,\"num_local_experts\":3,\"num_experts_per_tok\":2,"
+    "\"sliding_window\":13,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,"
+    "\"original_max_position_embeddings\":32}}",
     /* Latent attention, whose kv_b_proj is cut into heads and turned, and routed experts. */
     "{\"architectures\":[\"DeepseekV3ForCausalLM\"]," SIZES
-    "\"num_key_value_heads\":2,\"tie_word_embeddings\":true,\"q_lora_rank\":32,\"kv_lora_rank\":32,"
-    "\"qk_nope_head_dim\":16,\"qk_rope_head_dim\":16,\"v_head_dim\":16,\"first_k_dense_replace\":0,"
-    "\"n_routed_experts\":2,\"n_shared_experts\":1,\"num_experts_per_tok\":1,\"n_group\":1,"
-    "\"topk_group\":1,\"moe_intermediate_size\":32,\"routed_scaling_factor\":1.0,"
-    "\"scoring_func\":\"sigmoid\",\"topk_method\":\"noaux_tc\",\"norm_topk_prob\":true}",
+    "\"intermediate_size\":32,\"num_key_value_heads\":2,\"tie_word_embeddings\":true,"
+    "\"q_lora_rank\":32,\"kv_lora_rank\":32,\"qk_nope_head_dim\":16,\"qk_rope_head_dim\":16,"
+    "\"v_head_dim\":16,\"first_k_dense_replace\":0,\"n_routed_experts\":2,\"n_shared_experts\":1,"
+    "\"num_experts_per_tok\":1,\"n_group\":1,\"topk_group\":1,\"moe_intermediate_size\":32,"
+    "\"routed_scaling_factor\":1.0,\"scoring_func\":\"sigmoid\",\"topk_method\":\"noaux_tc\","
+    "\"norm_topk_prob\":true}",
 };
 
 enum { NUM_CONFIGS = sizeof configs / sizeof configs[0] };

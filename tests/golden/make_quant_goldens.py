@@ -341,8 +341,9 @@ def model_config(quantization):
 
 
 EXPERTS = 3
-STACKS = {"mlp.experts.gate_up_proj": (EXPERTS, 2 * INNER, HIDDEN),
-          "mlp.experts.down_proj": (EXPERTS, HIDDEN, INNER)}
+STACK_INNER = 2 * INNER if "--corpus" in sys.argv else INNER  # two ranks can share its blocks
+STACKS = {"mlp.experts.gate_up_proj": (EXPERTS, 2 * STACK_INNER, HIDDEN),
+          "mlp.experts.down_proj": (EXPERTS, HIDDEN, STACK_INNER)}
 
 
 def gpt_oss_config(quantization):
