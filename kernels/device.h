@@ -29,6 +29,8 @@ struct workspace_desc {
     /* Large products may be done by the vendor's library, whose sums may depend on how many rows
      * there are. */
     bool batch_variant;
+    /* Some linears multiply whole numbers of 8 bits, whose sums are the same whoever makes them. */
+    bool int8_products;
     /* The largest mixture of experts; all 0: none. */
     int32_t num_experts, num_experts_per_tok, moe_hidden_size, moe_intermediate_size;
     int32_t num_ranks; /* that share the model; 0 or 1: there is one */

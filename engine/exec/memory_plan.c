@@ -46,6 +46,7 @@ static void set_limits(const struct model *m, const struct device *d,
     p->workspace.max_model_len = p->max_model_len;
     p->workspace.block_size = o->block_size;
     p->workspace.batch_variant = o->batch_variant;
+    p->workspace.int8_products = quant_config_has_int8_input(m->quant);
 }
 
 /* What a kernel takes in a captured graph: users of NVIDIA's driver have seen 62 to 66 KB for each

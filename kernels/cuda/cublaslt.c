@@ -25,6 +25,20 @@ enum {
     MAX_MAJOR = 13
 };
 
+/* What the library multiplies. Of codes it takes only what its tensor cores do: for a number of
+ * features, and rows of the output, that its documentation asks for. */
+static const struct kind {
+    enum dtype dtype;
+    int32_t in, out;
+    int32_t features;   /* a divisor of their number */
+    uint32_t alignment; /* of rows of the output, in bytes */
+} kinds[] = {
+    { DTYPE_BF16, LT_R_16BF, LT_R_32F, 1, 4 },
+    { DTYPE_F16, LT_R_16F, LT_R_32F, 1, 4 },
+    { DTYPE_F8_E4M3, LT_R_8F_E4M3, LT_R_32F, 16, 16 },
+    { DTYPE_I8, LT_R_8I, LT_R_32I, 4, 16 },
+};
+
 enum choice_state { CHOICE_UNKNOWN, CHOICE_MADE, CHOICE_NONE };
 struct choice {
     enum choice_state state;
@@ -42,7 +56,9 @@ struct cublaslt {
     struct lt_api api;
     char description[256];
     struct lt_handle *handle;
-    struct lt_desc *desc; /* of the product at hand, like the layouts: W, x and the output */
+    /* Of the product at hand, like the layouts: W, x and the output; with sums in float32 or in
+     * int32. */
+    struct lt_desc *desc, *whole_desc;
     struct lt_layout *w, *x, *out;
     struct lt_preference *preference;
     void *workspace;
@@ -142,17 +158,26 @@ static bool lt_failed(const struct cublaslt *lt, int32_t status, const char *wha
                       lt->api.get_status_string(status), status);
 }
 
+static int32_t open_desc(const struct lt_api *api, struct lt_desc **out, int32_t compute,
+                         int32_t scale)
+{
+    const int32_t transpose = LT_OP_T, keep = LT_OP_N;
+    int32_t s;
+    if ((s = api->desc_create(out, compute, scale)) == LT_SUCCESS &&
+        (s = api->desc_set(*out, LT_DESC_TRANSA, &transpose, sizeof transpose)) == LT_SUCCESS)
+        s = api->desc_set(*out, LT_DESC_TRANSB, &keep, sizeof keep);
+    return s;
+}
+
 static bool open_objects(struct cublaslt *lt, struct status *st)
 {
     const struct lt_api *api = &lt->api;
-    const int32_t transpose = LT_OP_T, keep = LT_OP_N;
     const uint32_t alignment = MAX_ALIGNMENT; /* of weights and activations, see launch.h */
     int32_t s = api->create(&lt->handle);
     if (s != LT_SUCCESS)
         return lt_failed(lt, s, "cublasLtCreate", st);
-    if ((s = api->desc_create(&lt->desc, LT_COMPUTE_32F, LT_R_32F)) != LT_SUCCESS ||
-        (s = api->desc_set(lt->desc, LT_DESC_TRANSA, &transpose, sizeof transpose)) != LT_SUCCESS ||
-        (s = api->desc_set(lt->desc, LT_DESC_TRANSB, &keep, sizeof keep)) != LT_SUCCESS ||
+    if ((s = open_desc(api, &lt->desc, LT_COMPUTE_32F, LT_R_32F)) != LT_SUCCESS ||
+        (s = open_desc(api, &lt->whole_desc, LT_COMPUTE_32I, LT_R_32I)) != LT_SUCCESS ||
         (s = api->layout_create(&lt->w, LT_R_16BF, 8, 8, 8)) != LT_SUCCESS ||
         (s = api->layout_create(&lt->x, LT_R_16BF, 8, 8, 8)) != LT_SUCCESS ||
         (s = api->layout_create(&lt->out, LT_R_32F, 8, 8, 8)) != LT_SUCCESS ||
@@ -187,8 +212,10 @@ void cublaslt_close(struct cublaslt *lt)
     for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++)
         if (layouts[i])
             lt->api.layout_destroy(layouts[i]);
-    if (lt->desc)
-        lt->api.desc_destroy(lt->desc);
+    struct lt_desc *const descs[] = { lt->desc, lt->whole_desc };
+    for (size_t i = 0; i < sizeof descs / sizeof descs[0]; i++)
+        if (descs[i])
+            lt->api.desc_destroy(descs[i]);
     if (lt->handle)
         lt->api.destroy(lt->handle);
     if (lt->library)
@@ -220,6 +247,20 @@ static uint32_t alignment_of(uintptr_t address_or_bytes)
     return alignment;
 }
 
+/* NULL: none of the library's. */
+static const struct kind *find_kind(enum dtype dtype)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (kinds[i].dtype == dtype)
+            return &kinds[i];
+    return NULL;
+}
+
+static struct lt_desc *desc_of(const struct cublaslt *lt, enum dtype dtype)
+{
+    return dtype == DTYPE_I8 ? lt->whole_desc : lt->desc;
+}
+
 static int32_t set_layout(const struct lt_api *api, struct lt_layout *layout, int32_t type,
                           uint64_t rows, uint64_t cols, int64_t ld)
 {
@@ -240,17 +281,18 @@ static int32_t describe(struct cublaslt *lt, const struct shape *shape, int32_t 
 {
     const struct lt_api *api = &lt->api;
     const struct cublaslt_weights *w = &shape->weights;
-    const int32_t type = w->dtype == DTYPE_BF16 ? LT_R_16BF : LT_R_16F;
+    const struct kind *kind = find_kind(w->dtype);
+    struct lt_desc *desc = desc_of(lt, w->dtype);
     const int32_t epilogue = w->has_bias ? LT_EPILOGUE_BIAS : LT_EPILOGUE_DEFAULT;
     const void *vector = bias;
     const uint64_t k = (uint64_t)w->stride, features = (uint64_t)w->out_features;
     int32_t s;
-    if ((s = set_layout(api, lt->w, type, k, features, w->stride)) == LT_SUCCESS &&
-        (s = set_layout(api, lt->x, type, k, (uint64_t)rows, w->stride)) == LT_SUCCESS &&
-        (s = set_layout(api, lt->out, LT_R_32F, features, (uint64_t)rows, out_stride)) ==
+    if ((s = set_layout(api, lt->w, kind->in, k, features, w->ld)) == LT_SUCCESS &&
+        (s = set_layout(api, lt->x, kind->in, k, (uint64_t)rows, w->stride)) == LT_SUCCESS &&
+        (s = set_layout(api, lt->out, kind->out, features, (uint64_t)rows, out_stride)) ==
             LT_SUCCESS &&
-        (s = api->desc_set(lt->desc, LT_DESC_EPILOGUE, &epilogue, sizeof epilogue)) == LT_SUCCESS)
-        s = api->desc_set(lt->desc, LT_DESC_BIAS_POINTER, &vector, sizeof vector);
+        (s = api->desc_set(desc, LT_DESC_EPILOGUE, &epilogue, sizeof epilogue)) == LT_SUCCESS)
+        s = api->desc_set(desc, LT_DESC_BIAS_POINTER, &vector, sizeof vector);
     return s;
 }
 
@@ -258,8 +300,12 @@ static int32_t enqueue(struct cublaslt *lt, const struct cuda_product *p,
                        const struct lt_algo *algo, cudaStream_t stream)
 {
     static const float one = 1, zero = 0;
-    return lt->api.matmul(lt->handle, lt->desc, &one, p->weight.data, lt->w, p->x, lt->x, &zero,
-                          p->out, lt->out, p->out, lt->out, algo, lt->workspace,
+    static const int32_t whole_one = 1, whole_zero = 0;
+    const bool whole = p->weight.dtype == DTYPE_I8;
+    const void *alpha = whole ? (const void *)&whole_one : &one;
+    const void *beta = whole ? (const void *)&whole_zero : &zero;
+    return lt->api.matmul(lt->handle, desc_of(lt, p->weight.dtype), alpha, p->weight.data, lt->w,
+                          p->x, lt->x, beta, p->out, lt->out, p->out, lt->out, algo, lt->workspace,
                           lt->workspace_bytes, stream);
 }
 
@@ -279,14 +325,18 @@ static int32_t bucket_of(int32_t rows)
     return bucket;
 }
 
+/* NULL: it cannot be the library's. */
 static struct shape *find_shape(struct cublaslt *lt, const struct cublaslt_weights *w,
                                 uint32_t alignment)
 {
+    const struct kind *kind = find_kind(w->dtype);
+    if (!kind || w->out_features % kind->features != 0 || alignment < kind->alignment)
+        return NULL;
     for (int32_t i = 0; i < lt->num_shapes; i++) {
         struct shape *s = &lt->shapes[i];
         if (s->weights.dtype == w->dtype && s->weights.out_features == w->out_features &&
-            s->weights.stride == w->stride && s->weights.has_bias == w->has_bias &&
-            s->alignment == alignment)
+            s->weights.stride == w->stride && s->weights.ld == w->ld &&
+            s->weights.has_bias == w->has_bias && s->alignment == alignment)
             return s;
     }
     if (lt->num_shapes == CUBLASLT_MAX_SHAPES)
@@ -320,6 +370,7 @@ static int32_t find_candidates(struct cublaslt *lt, const struct shape *shape, i
     if (shape->alignment < MAX_ALIGNMENT && out_stride / words % 2 == 0)
         out_stride += words;
     const uint64_t workspace = lt->workspace_bytes;
+    struct lt_desc *desc = desc_of(lt, shape->weights.dtype);
     struct lt_heuristic_result results[NUM_CANDIDATES], checked;
     int32_t returned = 0, count = 0, s;
     memset(results, 0, sizeof results);
@@ -330,14 +381,14 @@ static int32_t find_candidates(struct cublaslt *lt, const struct shape *shape, i
                                  sizeof shape->alignment)) == LT_SUCCESS &&
         (s = api->preference_set(lt->preference, LT_PREFERENCE_MIN_ALIGNMENT_D, &shape->alignment,
                                  sizeof shape->alignment)) == LT_SUCCESS &&
-        (s = api->get_heuristic(lt->handle, lt->desc, lt->w, lt->x, lt->out, lt->out,
-                                lt->preference, NUM_CANDIDATES, results, &returned)) == LT_SUCCESS)
+        (s = api->get_heuristic(lt->handle, desc, lt->w, lt->x, lt->out, lt->out, lt->preference,
+                                NUM_CANDIDATES, results, &returned)) == LT_SUCCESS)
         s = describe(lt, shape, low, out_stride, bias);
     for (int32_t i = 0; s == LT_SUCCESS && i < returned && i < NUM_CANDIDATES; i++) {
         if (results[i].state != LT_SUCCESS)
             continue;
         checked.workspace_bytes = 0;
-        if (api->algo_check(lt->handle, lt->desc, lt->w, lt->x, lt->out, lt->out, &results[i].algo,
+        if (api->algo_check(lt->handle, desc, lt->w, lt->x, lt->out, lt->out, &results[i].algo,
                             &checked) == LT_SUCCESS &&
             checked.workspace_bytes <= lt->workspace_bytes)
             out[count++] = results[i].algo;
@@ -364,27 +415,39 @@ static const struct choice *choose(struct cublaslt *lt, struct shape *shape, int
     return c;
 }
 
-bool cublaslt_product(struct cublaslt *lt, const struct cuda_product *p, cudaStream_t stream)
+/* NULL: a kernel of ours does it. */
+static struct shape *shape_of_product(struct cublaslt *lt, const struct cuda_product *p)
 {
     const struct cublaslt_weights w = { p->weight.dtype, p->weight.rows, p->weight.stride,
+                                        p->weight.layout.row_bytes /
+                                            (int64_t)dtype_size(p->weight.dtype),
                                         p->bias != NULL };
-    if (p->rows <= CUDA_GEMV_MAX_ROWS || p->rows > lt->max_rows ||
-        (w.dtype != DTYPE_BF16 && w.dtype != DTYPE_F16))
-        return false;
+    if (p->rows <= CUDA_GEMV_MAX_ROWS || p->rows > lt->max_rows)
+        return NULL;
     struct shape *shape = find_shape(
         lt, &w, alignment_of((uintptr_t)p->out | (uintptr_t)p->out_stride * sizeof(float)));
+    if (shape && choose(lt, shape, bucket_of(p->rows), p->bias)->state == CHOICE_NONE)
+        return NULL;
+    return shape;
+}
+
+bool cublaslt_takes(struct cublaslt *lt, const struct cuda_product *p)
+{
+    return shape_of_product(lt, p) != NULL;
+}
+
+bool cublaslt_product(struct cublaslt *lt, const struct cuda_product *p, cudaStream_t stream)
+{
+    struct shape *shape = shape_of_product(lt, p);
     if (!shape)
         return false;
-    const int32_t bucket = bucket_of(p->rows);
-    const struct choice *c = choose(lt, shape, bucket, p->bias);
-    if (c->state == CHOICE_NONE)
-        return false;
+    struct choice *choice = &shape->choices[bucket_of(p->rows)];
     int32_t s = describe(lt, shape, p->rows, p->out_stride, p->bias);
     if (s == LT_SUCCESS)
-        s = enqueue(lt, p, &c->algo, stream);
+        s = enqueue(lt, p, &choice->algo, stream);
     if (s == LT_SUCCESS)
         return true;
-    shape->choices[bucket].state = CHOICE_NONE;
+    choice->state = CHOICE_NONE;
     say_refused(lt, shape, p->rows, s);
     return false;
 }
@@ -446,7 +509,7 @@ static void choose_by_time(struct cublaslt *lt, struct shape *shape, int32_t buc
 static void *take_scratch(const struct cublaslt_weights *w, int32_t rows, struct cuda_product *p,
                           cudaStream_t stream)
 {
-    const size_t weight_bytes = (size_t)w->out_features * (size_t)w->stride * dtype_size(w->dtype);
+    const size_t weight_bytes = (size_t)w->out_features * (size_t)w->ld * dtype_size(w->dtype);
     const size_t bias_bytes = (size_t)((w->out_features + 63) / 64 * 64) * sizeof(float);
     const size_t out_bytes = (size_t)rows * (size_t)p->out_stride * sizeof(float);
     const size_t used = weight_bytes + bias_bytes;
@@ -476,8 +539,7 @@ void cublaslt_prepare(struct cublaslt *lt, const struct cublaslt_weights *w, int
     struct shape *shape =
         find_shape(lt, w, alignment_of((uintptr_t)w->out_features * sizeof(float)));
     struct stopwatch watch = { NULL, NULL };
-    if (!shape || max_rows <= CUDA_GEMV_MAX_ROWS ||
-        (w->dtype != DTYPE_BF16 && w->dtype != DTYPE_F16))
+    if (!shape || max_rows <= CUDA_GEMV_MAX_ROWS)
         return;
     void *scratch = take_scratch(w, max_rows, &p, stream);
     const bool can_time =

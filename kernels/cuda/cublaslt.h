@@ -2,7 +2,12 @@
  *
  * The library is looked for beside the plug-in, in ../lib from there, and where the loader looks;
  * nothing depends on it. Its sums run in an order that may change with the number of rows, so it is
- * used only where results may depend on the batch.
+ * used only where results may depend on the batch; but for those of whole numbers, which are exact
+ * in any order.
+ *
+ * Weights and activations are bfloat16, float16, or codes of 8 bits (cuda_codes): E4M3 on compute
+ * capability 8.9 and later, or int8_t. The scales of codes are not the library's affair: before
+ * CUDA 12.9 it takes one scale for a matrix, and for int8_t none.
  *
  * An algorithm is chosen for each shape and each bucket of rows (up to 32, 64, 128, ...), from the
  * library's own ranking, the best few timed; and then kept. A product that cuBLASLt refuses is a
@@ -20,10 +25,11 @@ enum { CUBLASLT_MAX_SHAPES = 64, CUBLASLT_NUM_BUCKETS = 17 }; /* up to 2M rows *
 
 /* Weights that may come in a product. */
 struct cublaslt_weights {
-    enum dtype dtype;
+    enum dtype dtype; /* of activations too */
     int32_t out_features;
     int64_t stride; /* of a row: the columns, zeros behind them included */
-    bool has_bias;
+    int64_t ld;     /* from a row to the next in memory, in elements */
+    bool has_bias;  /* never of codes */
 };
 
 /* For the GPU that the calling thread uses. False, with the reason, where the library is missing,
@@ -43,7 +49,10 @@ void cublaslt_prepare(struct cublaslt *lt, const struct cublaslt_weights *weight
 /* How many algorithms prepare chose, how many of them by timing, and the time that took. */
 void cublaslt_log(const struct cublaslt *lt);
 
-/* False: nothing was enqueued, and a kernel of ours has to do it. */
+/* Whether cublaslt_product is going to try: p->x may still be empty. */
+bool cublaslt_takes(struct cublaslt *lt, const struct cuda_product *p);
+/* False: nothing was enqueued, and a kernel of ours has to do it. Of int8_t p->out becomes int32_t.
+ */
 bool cublaslt_product(struct cublaslt *lt, const struct cuda_product *p, cudaStream_t stream);
 
 #endif

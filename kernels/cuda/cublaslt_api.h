@@ -18,14 +18,18 @@ enum {
     LT_NOT_SUPPORTED = 15,
 
     LT_COMPUTE_32F = 68, /* cublasComputeType_t */
-    LT_OP_N = 0,         /* cublasOperation_t */
+    LT_COMPUTE_32I = 72,
+    LT_OP_N = 0, /* cublasOperation_t */
     LT_OP_T = 1,
     LT_EPILOGUE_DEFAULT = 1, /* cublasLtEpilogue_t */
     LT_EPILOGUE_BIAS = 4,    /* + a float32 vector along the rows of D */
 
     LT_R_32F = 0, /* cudaDataType_t */
     LT_R_16F = 2,
+    LT_R_8I = 3,
+    LT_R_32I = 10,
     LT_R_16BF = 14,
+    LT_R_8F_E4M3 = 28,
 
     LT_DESC_TRANSA = 3, /* cublasLtMatmulDescAttributes_t; int32_t but for the pointer */
     LT_DESC_TRANSB = 4,

@@ -221,7 +221,7 @@ static inline struct cuda_workspace_parts cuda_workspace_parts(const struct work
                                         sizeof(float));
     p.moe = cuda_moe_parts(w).bytes;
     p.comm = cuda_workspace_aligned(cuda_comm_bytes(w, rows));
-    p.cublaslt = w->batch_variant ? CUDA_CUBLASLT_WORKSPACE_BYTES : 0;
+    p.cublaslt = w->batch_variant || w->int8_products ? CUDA_CUBLASLT_WORKSPACE_BYTES : 0;
     return p;
 }
 

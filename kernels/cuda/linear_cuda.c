@@ -43,10 +43,10 @@ static const struct linear_kernel kernels[] = {
     QUANT_KERNEL("iq4_nl", CUDA_IQ4_NL),
     QUANT_KERNEL("iq4_xs", CUDA_IQ4_XS),
     QUANT_KERNEL("mxfp4", CUDA_MXFP4),
-    { "int8_codes", CUDA_INT8, DTYPE_I8, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_codes,
-      INPUT_QUANT_INT8 },
-    { "fp8_codes", CUDA_FP8, DTYPE_F8_E4M3, 80, CUDA_BATCH_INVARIANT, cuda_launch_linear_codes,
-      INPUT_QUANT_FP8 },
+    { "int8_codes", CUDA_INT8, DTYPE_I8, 80, CUDA_BATCH_INVARIANT | CUDA_CUBLASLT,
+      cuda_launch_linear_codes, INPUT_QUANT_INT8 },
+    { "fp8_codes", CUDA_FP8, DTYPE_F8_E4M3, 80, CUDA_BATCH_INVARIANT | CUDA_CUBLASLT,
+      cuda_launch_linear_codes, INPUT_QUANT_FP8 },
 };
 
 static const struct linear_kernel *choose(const struct cuda_device *d, const struct linear *l,
@@ -84,10 +84,13 @@ struct cuda_matrix cuda_matrix_of(const struct linear *l)
 }
 
 /* Remembers the sizes, for cuda_linear_prepare. */
-static void note_planned(struct cuda_device *d, const struct linear *l)
+static void note_planned(struct cuda_device *d, const struct linear *l,
+                         const struct cuda_weight_layout *layout)
 {
-    const struct cublaslt_weights w = { l->kernel->weights, l->out_features,
-                                        cuda_weight_stride(l->in_features), l->bias != NULL };
+    const enum dtype dtype = l->kernel->weights;
+    const struct cublaslt_weights w = { dtype, l->out_features, cuda_weight_stride(l->in_features),
+                                        layout->row_bytes / (int64_t)dtype_size(dtype),
+                                        l->bias && l->kernel->input == INPUT_QUANT_NONE };
     int32_t i = 0;
     pthread_mutex_lock(&d->mutex);
     while (i < d->num_planned &&
@@ -119,7 +122,7 @@ bool cuda_linear_plan(const struct device *d, struct linear *l, struct status *s
                           l->out_features, l->in_features, CUDA_STAGING_BYTES);
     l->packed_bytes = (size_t)l->out_features * (size_t)layout.row_bytes;
     if (l->kernel->flags & CUDA_CUBLASLT)
-        note_planned((struct cuda_device *)(uintptr_t)d, l);
+        note_planned((struct cuda_device *)(uintptr_t)d, l, &layout);
     return true;
 }
 
@@ -237,6 +240,14 @@ static bool open_cublaslt(struct cuda_device *d)
     return true;
 }
 
+/* Sums of whole numbers are exact in any order, so that their bits do not depend on the batch. */
+static bool may_be_cublaslts(const struct cuda_device *d, enum dtype dtype)
+{
+    enum { MIN_FP8_ARCH = 89 };
+    return dtype == DTYPE_I8 ||
+           (d->limits.batch_variant && (dtype != DTYPE_F8_E4M3 || d->arch >= MIN_FP8_ARCH));
+}
+
 void cuda_linear_prepare(struct cuda_device *d, void *workspace, size_t bytes)
 {
     const struct workspace_desc *w = &d->limits;
@@ -254,7 +265,8 @@ void cuda_linear_prepare(struct cuda_device *d, void *workspace, size_t bytes)
         const struct cublaslt_weights *weights = &d->planned[i];
         /* The head works on the rows that are sampled from. */
         const bool is_head = weights->out_features == w->vocab_size;
-        if (weights->stride <= cuda_weight_stride(w->max_in_features))
+        if (weights->stride <= cuda_weight_stride(w->max_in_features) &&
+            may_be_cublaslts(d, weights->dtype))
             cublaslt_prepare(d->cublaslt, weights, is_head ? w->max_logits_rows : max_rows,
                              d->linear_input, d->stream);
     }
@@ -276,9 +288,19 @@ static void run_codes(struct cuda_device *d, const struct cuda_product *p, const
     codes.scales = (float *)((char *)d->linear_input + code_bytes);
     assert(code_bytes + (size_t)x->rows * sizeof(float) <= d->linear_input_bytes);
     assert(!l->input_order);
-    sums.bias = NULL;
+    struct cuda_product packed = *p;
+    sums.bias = packed.bias = NULL;
+    packed.weight.dtype = l->kernel->weights;
+    codes.packed = d->cublaslt && may_be_cublaslts(d, l->kernel->weights) &&
+                   cublaslt_takes(d->cublaslt, &packed);
     cuda_launch_quantize(&codes, x, d->stream);
-    l->kernel->run(&sums, d->stream);
+    if (!codes.packed || !cublaslt_product(d->cublaslt, &packed, d->stream)) {
+        if (codes.packed) { /* it failed just now */
+            codes.packed = false;
+            cuda_launch_quantize(&codes, x, d->stream);
+        }
+        l->kernel->run(&sums, d->stream);
+    }
     cuda_launch_scale_sums(p, codes.scales, d->stream);
 }
 
@@ -304,7 +326,7 @@ static void run_link(struct cuda_device *d, float *out, int64_t out_stride, cons
     }
     cuda_launch_linear_input(d->linear_input, x, l->input_order, &p.weight, d->stream);
     if (!d->cublaslt || !(l->kernel->flags & CUDA_CUBLASLT) ||
-        !cublaslt_product(d->cublaslt, &p, d->stream))
+        !may_be_cublaslts(d, l->kernel->weights) || !cublaslt_product(d->cublaslt, &p, d->stream))
         l->kernel->run(&p, d->stream);
 }
 

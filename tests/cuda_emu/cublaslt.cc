@@ -8,6 +8,7 @@
 #include "tests/cuda_emu/cublaslt_control.h"
 #include "tests/cuda_emu/emu_control.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,6 +23,7 @@ struct lt_handle {
     decltype(&emu_take_time) take_time;
 };
 struct lt_desc {
+    int32_t compute;
     int32_t transa = LT_OP_N, transb = LT_OP_N, epilogue = LT_EPILOGUE_DEFAULT;
     const float *bias = nullptr;
 };
@@ -69,11 +71,28 @@ int32_t enter(const char *function)
 
 size_t element_size(uint32_t type)
 {
-    return type == LT_R_32F ? 4 : 2;
+    if (type == LT_R_32F || type == LT_R_32I)
+        return 4;
+    return type == LT_R_8I || type == LT_R_8F_E4M3 ? 1 : 2;
 }
 
-float widen(uint32_t type, uint16_t bits)
+float widen_e4m3(uint8_t bits)
 {
+    const int exponent = bits >> 3 & 15, fraction = bits & 7;
+    const float magnitude = (bits & 0x7f) == 0x7f ? NAN
+                            : exponent == 0       ? ldexpf((float)fraction, -9)
+                                                  : ldexpf((float)(8 + fraction), exponent - 10);
+    return bits & 0x80 ? -magnitude : magnitude;
+}
+
+float widen(uint32_t type, const char *at)
+{
+    uint16_t bits;
+    if (type == LT_R_8I)
+        return (float)(int8_t)*at;
+    if (type == LT_R_8F_E4M3)
+        return widen_e4m3((uint8_t)*at);
+    memcpy(&bits, at, sizeof bits);
     if (type == LT_R_16BF) {
         uint32_t wide = (uint32_t)bits << 16;
         float value;
@@ -91,8 +110,14 @@ void check_problem(const lt_desc *desc, const lt_layout *a, const lt_layout *b, 
                    const lt_layout *d)
 {
     need(desc->transa == LT_OP_T && desc->transb == LT_OP_N, "only W^T x is expected");
-    need(a->type == b->type && (a->type == LT_R_16BF || a->type == LT_R_16F), "types of A and B");
-    need(c->type == LT_R_32F && d->type == LT_R_32F, "types of C and D");
+    const bool whole = a->type == LT_R_8I, codes = whole || a->type == LT_R_8F_E4M3;
+    need(a->type == b->type && (codes || a->type == LT_R_16BF || a->type == LT_R_16F),
+         "types of A and B");
+    need(c->type == (whole ? LT_R_32I : LT_R_32F) && d->type == c->type, "types of C and D");
+    need(desc->compute == (whole ? LT_COMPUTE_32I : LT_COMPUTE_32F), "the type of sums");
+    need(!codes || (a->ld % 16 == 0 && b->ld % 16 == 0 && d->ld % 4 == 0 &&
+                    d->rows % (whole ? 4 : 16) == 0 && desc->epilogue == LT_EPILOGUE_DEFAULT),
+         "sizes that tensor cores of 8 bits cannot take");
     need(a->rows == b->rows && a->cols == d->rows && b->cols == d->cols, "sizes do not match");
     need(c->rows == d->rows && c->cols == d->cols && c->ld == d->ld, "C is not like D");
     need(a->rows > 0 && a->cols > 0 && b->cols > 0, "an empty matrix");
@@ -129,7 +154,7 @@ struct problem {
     lt_desc desc;
     lt_layout a, b, d;
     const char *a_data, *b_data;
-    float *d_data;
+    void *d_data;
 };
 
 /* SUMS partial sums of every SUMS-th column (there are a multiple of 64), then their sum. */
@@ -150,7 +175,7 @@ std::vector<float> widened(const char *data, const lt_layout &m)
     for (uint64_t c = 0; c < m.cols; c++)
         for (uint64_t r = 0; r < m.rows; r++)
             out[c * m.rows + r] =
-                widen(m.type, ((const uint16_t *)data)[(int64_t)c * m.ld + (int64_t)r]);
+                widen(m.type, data + ((int64_t)c * m.ld + (int64_t)r) * element_size(m.type));
     return out;
 }
 
@@ -159,11 +184,20 @@ void compute(const problem &p, int32_t algorithm)
     static float (*const dots[NUM_ALGORITHMS])(const float *, const float *,
                                                size_t) = { dot<1>, dot<4>, dot<16> };
     const size_t k = p.a.rows;
+    const bool whole = p.a.type == LT_R_8I;
     const std::vector<float> w = widened(p.a_data, p.a), x = widened(p.b_data, p.b);
     for (uint64_t j = 0; j < p.d.cols; j++)
         for (uint64_t f = 0; f < p.d.rows; f++) {
+            const int64_t at = (int64_t)j * p.d.ld + (int64_t)f;
+            if (whole) {
+                int32_t sum = 0;
+                for (size_t i = 0; i < k; i++)
+                    sum += (int32_t)x[j * k + i] * (int32_t)w[f * k + i];
+                ((int32_t *)p.d_data)[at] = sum;
+                continue;
+            }
             const float sum = dots[algorithm](&x[j * k], &w[f * k], k);
-            p.d_data[(int64_t)j * p.d.ld + (int64_t)f] =
+            ((float *)p.d_data)[at] =
                 p.desc.epilogue == LT_EPILOGUE_BIAS ? sum + p.desc.bias[f] : sum;
         }
 }
@@ -238,10 +272,12 @@ int32_t cublasLtDestroy(lt_handle *handle)
 
 int32_t cublasLtMatmulDescCreate(lt_desc **out, int32_t compute, int32_t scale)
 {
-    need(compute == LT_COMPUTE_32F && scale == LT_R_32F, "sums are not float32");
+    need((compute == LT_COMPUTE_32F && scale == LT_R_32F) ||
+             (compute == LT_COMPUTE_32I && scale == LT_R_32I),
+         "sums are neither float32 nor int32");
     std::lock_guard<std::mutex> g(mutex);
     record.objects++;
-    *out = new lt_desc;
+    *out = new lt_desc{ compute };
     return enter("cublasLtMatmulDescCreate");
 }
 
@@ -379,7 +415,10 @@ int32_t cublasLtMatmul(lt_handle *h, lt_desc *desc, const void *alpha, const voi
     if (status != LT_SUCCESS)
         return status;
     check_problem(desc, a, b, c, d);
-    need(*(const float *)alpha == 1 && *(const float *)beta == 0, "alpha or beta");
+    if (desc->compute == LT_COMPUTE_32I)
+        need(*(const int32_t *)alpha == 1 && *(const int32_t *)beta == 0, "alpha or beta");
+    else
+        need(*(const float *)alpha == 1 && *(const float *)beta == 0, "alpha or beta");
     need(c_data == d_data, "C is not D");
     const int32_t algorithm = algorithm_of(algo, a, d);
     const uintptr_t aligned[4] = { (uintptr_t)a_data | (uintptr_t)a->ld * element_size(a->type),
@@ -397,8 +436,7 @@ int32_t cublasLtMatmul(lt_handle *h, lt_desc *desc, const void *alpha, const voi
          "no workspace");
     if (!can(algorithm, d))
         return LT_NOT_SUPPORTED;
-    const problem p = { *desc,          *a, *b, *d, (const char *)a_data, (const char *)b_data,
-                        (float *)d_data };
+    const problem p = { *desc, *a, *b, *d, (const char *)a_data, (const char *)b_data, d_data };
     auto take_time = h->take_time;
     h->enqueue(stream, [p, algorithm, workspace, take_time] {
         if (algorithm == 2) /* whose it is, for as long as it runs */

@@ -199,12 +199,18 @@ def test_checkpoints_with_8_bit_activations(cuda_bin, start_server, tmp_path, na
     check_quantized_checkpoint(cuda_bin, start_server, tmp_path, name, 0.0002, "--dtype", "float32")
 
 
-def check_quantized_checkpoint(cuda_bin, start_server, tmp_path, name, bound, *options):
-    """Near the CPU's answers; what a plan for a GPU that is not here says is what is taken."""
+def copy_golden(tmp_path, name):
+    """With a tokenizer."""
     model = tmp_path / name
     shutil.copytree(ROOT / "tests" / "golden" / "quant" / name, model)
     words = {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "a": 1, "b": 2}}
     (model / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": words}))
+    return model
+
+
+def check_quantized_checkpoint(cuda_bin, start_server, tmp_path, name, bound, *options):
+    """Near the CPU's answers; what a plan for a GPU that is not here says is what is taken."""
+    model = copy_golden(tmp_path, name)
     prompts = [{"ids": [(7 * i + n) % 60 + 3 for i in range(n)]} for n in (1, 5, 20)]
     common = ["--max-num-seqs", "4", "--kv-cache-memory-bytes", "4M", *options]
     cpu = start_server(model, "--device", "cpu", *common)
@@ -262,14 +268,44 @@ def test_graphs_on_the_cpu_do_nothing(tiny_model):
     assert "--cudagraph-capture-sizes: '4,x' must be positive numbers" in result.stderr
 
 
-@pytest.mark.skipif("INFERD_TEST_PLUGIN" in os.environ, reason="for the library's stand-in")
-def test_cublaslt_does_what_may_depend_on_the_batch(cuda_bin, shared_models, start_server, tmp_path):
-    """Only where it was asked for; its workspace is in the plan; without it kernels of ours do all."""
-    model = shared_models / "stories260K-bf16"
+def bring_library(cuda_bin, tmp_path):
+    """The daemon with the library beside it."""
     with_library = tmp_path / "inferd"
     shutil.copy(cuda_bin, with_library)
     shutil.copy(cuda_bin.parent / "inferd_cuda.so", tmp_path)
     shutil.copy(PLUGIN.parent / "emu" / "libcublasLt.so.13", tmp_path)
+    return with_library
+
+
+@pytest.mark.skipif("INFERD_TEST_PLUGIN" in os.environ, reason="for the library's stand-in")
+@pytest.mark.parametrize("name", ["ct_w8a8_int8", "ct_fp8_dynamic", "ct_fp8_static"])
+def test_cublaslt_multiplies_codes(cuda_bin, start_server, tmp_path, name):
+    """Whole numbers whatever the mode, to the same bits; floats only where bits may differ."""
+    model = copy_golden(tmp_path, name)
+    with_library = bring_library(cuda_bin, tmp_path)
+    prompts = [{"ids": [(7 * i + n) % 60 + 3 for i in range(n)]} for n in (5, 20, 50)]
+    options = ["--device", "cuda", "--dtype", "float32", "--max-num-seqs", "4",
+               "--kv-cache-memory-bytes", "4M"]
+    whole = name == "ct_w8a8_int8"
+    want = best_logprobs(start_server(model, *options, binary=cuda_bin), prompts)
+    servers = [start_server(model, *options, *more, binary=with_library)
+               for more in ([], ["--no-batch-invariant"])]
+    for server, used in zip(servers, (whole, True)):
+        chosen = re.search(r"cuBLASLt .*; (\d+) algorithms for (\d+) shapes", server.read_log())
+        assert bool(chosen and int(chosen[1]) > 0) == used
+        got = best_logprobs(server, prompts)
+        assert got == want if whole or not used else distance(want, got) < 0.001
+        taken = re.search(r"memory taken: (\d+) bytes, planned: (\d+)", server.read_log())
+        assert int(taken[1]) == int(taken[2])
+    plan = json.loads(run(cuda_bin, "plan", model, "--device", "H100", "--json").stdout)
+    assert (plan["workspace_bytes"] >= 32 << 20) == whole
+
+
+@pytest.mark.skipif("INFERD_TEST_PLUGIN" in os.environ, reason="for the library's stand-in")
+def test_cublaslt_does_what_may_depend_on_the_batch(cuda_bin, shared_models, start_server, tmp_path):
+    """Only where it was asked for; its workspace is in the plan; without it kernels of ours do all."""
+    model = shared_models / "stories260K-bf16"
+    with_library = bring_library(cuda_bin, tmp_path)
     prompts = json.loads((shared_models / "goldens-bf16.json").read_text())["prompts"]
     options = ["--device", "cuda", "--enforce-eager"]
     invariant = start_server(model, *options, binary=with_library)

@@ -1,6 +1,7 @@
 /* test_cublaslt.c - large products through cuBLASLt: the numbers over odd shapes, what is chosen,
  * and that kernels of ours do whatever it does not. On the emulated device the library is that of
  * tests/cuda_emu, which checks every argument; on a real one it is NVIDIA's, where there is one. */
+#include "tests/kernels/cuda/codes_fixture.h"
 #include "tests/kernels/cuda/linear_fixture.h"
 
 #include "kernels/cuda/cublaslt_api.h"
@@ -37,6 +38,7 @@ static struct {
 static void open_gpu(bool batch_variant)
 {
     workspace.batch_variant = batch_variant;
+    workspace.int8_products = !batch_variant;
     gpu_open(&gpu, &workspace);
 }
 
@@ -340,6 +342,143 @@ static void captured_without_allocating(void **state)
     gpu_close(&gpu);
 }
 
+/* --- codes ------------------------------------------------------------------------------------ */
+
+static const struct input_quant inputs[] = {
+    { INPUT_QUANT_INT8, 0 },
+    { INPUT_QUANT_FP8, 0 },
+    { INPUT_QUANT_FP8, 0.02f },
+};
+
+/* Whether a product of codes went to cuBLASLt; it is compared with that of few rows at a time,
+ * which kernels of ours do: of whole numbers it has the same bits. */
+static bool codes_go_to_cublaslt(const struct codes *c, int32_t rows)
+{
+    const int64_t before = gpu_is_emulated() ? num_products() : 0;
+    const int32_t cols = c->gpu.out_features;
+    struct tensor x = random_tensor(rows, c->gpu.in_features, 2);
+    /* As a decoder's lie: a row follows the other at once. */
+    struct tensor out = { random_floats((size_t)(rows * cols), 1), DTYPE_F32, rows, cols, cols };
+    struct tensor x_at = gpu_tensor(&gpu, &x), out_at = gpu_tensor(&gpu, &out);
+    gpu.ops->linear(gpu.device, &out_at, &x_at, &c->gpu);
+    gpu_get_tensor(&gpu, &out, &out_at);
+    const bool went = gpu_is_emulated() && num_products() > before;
+    for (int32_t r = 0; r < rows; r += FIRST_ROWS - 1) {
+        struct tensor few = x, same = out;
+        few.data = (float *)x.data + r * x.stride;
+        same.data = (float *)out.data + r * out.stride;
+        few.rows = same.rows = rows - r < FIRST_ROWS - 1 ? rows - r : FIRST_ROWS - 1;
+        struct tensor alone = gpu_codes_product(&gpu, c, &few);
+        if (c->gpu.input_quant.kind == INPUT_QUANT_INT8)
+            assert_tensors_equal(&same, &alone, "whole numbers");
+        else
+            assert_tensors_close(&same, &alone, 0.01, 1e-4, "floats");
+        free(alone.data);
+    }
+    free(out.data);
+    free(x.data);
+    return went;
+}
+
+/* Also on a real device, where nothing says who did it. */
+static void codes(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t rows, out, in;
+    } shapes[] = {
+        { 17, 16, 1 },    { 32, 64, 64 },  { 33, 128, 330 }, { 40, 80, 31 },
+        { 64, 256, 129 }, { 129, 48, 96 }, { 140, 32, 257 },
+    };
+    if (gpu_is_emulated())
+        need_fake();
+    for (int kind = 0; kind < 3; kind++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            struct codes c;
+            open_gpu(true);
+            random_codes(&gpu, &c, inputs[kind], (enum dtype)random_int(DTYPE_F32, DTYPE_F16),
+                         shapes[i].out, shapes[i].in);
+            if (random_int(0, 1)) /* with what prepare chooses; else at the first product */
+                reserve();
+            const bool went = codes_go_to_cublaslt(&c, shapes[i].rows);
+            assert_int_equal(went, gpu_is_emulated());
+            struct tensor x = random_tensor(shapes[i].rows, shapes[i].in, 3);
+            check_codes(&gpu, &c, &x, "codes");
+            free(x.data);
+            free_codes(&gpu, &c);
+            gpu_close(&gpu);
+        }
+    }
+}
+
+static bool goes(bool batch_variant, struct input_quant input, int32_t out)
+{
+    struct codes c;
+    open_gpu(batch_variant);
+    random_codes(&gpu, &c, input, DTYPE_F32, out, 100);
+    const bool went = codes_go_to_cublaslt(&c, 40);
+    assert_false(codes_go_to_cublaslt(&c, FIRST_ROWS - 1));
+    free_codes(&gpu, &c);
+    gpu_close(&gpu);
+    return went;
+}
+
+/* Whole numbers always, for the numbers of features that the library takes; floats only where bits
+ * may depend on the batch, and the GPU has them. */
+static void who_does_codes(void **state)
+{
+    (void)state;
+    void (*set_device)(int, int, size_t);
+    need_fake();
+    assert_true(goes(false, inputs[0], 20));
+    assert_true(goes(true, inputs[0], 20));
+    assert_false(goes(true, inputs[0], 22));
+    assert_false(goes(false, inputs[1], 32));
+    assert_true(goes(true, inputs[1], 32));
+    assert_true(goes(true, inputs[2], 32));
+    assert_false(goes(true, inputs[1], 24));
+    void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(plugin);
+    *(void **)&set_device = dlsym(plugin, "emu_set_device");
+    set_device(8, 6, (size_t)2 << 30);
+    assert_true(goes(true, inputs[0], 32));
+    assert_false(goes(true, inputs[1], 32));
+    set_device(8, 9, (size_t)2 << 30);
+    assert_true(goes(true, inputs[1], 32));
+    set_device(9, 0, (size_t)2 << 30);
+    dlclose(plugin);
+    /* Beside them, what is not codes stays ours where bits may not depend on the batch. */
+    open_gpu(false);
+    struct product p = random_product(&gpu, DTYPE_BF16, 40, 32, 100);
+    struct codes c;
+    random_codes(&gpu, &c, inputs[0], DTYPE_F32, 32, 100);
+    reserve();
+    assert_true(codes_go_to_cublaslt(&c, 40));
+    assert_false(goes_to_cublaslt(&p, 40));
+    free_codes(&gpu, &c);
+    free_product(&gpu, &p);
+    gpu_close(&gpu);
+}
+
+/* The same bits, from a kernel of ours, at once and from then on. */
+static void refused_codes_fall_back(void **state)
+{
+    (void)state;
+    need_fake();
+    for (int kind = 0; kind < 2; kind++) {
+        struct codes c;
+        open_gpu(true);
+        random_codes(&gpu, &c, inputs[kind], DTYPE_F32, 32, 100);
+        fake.fail_call("cublasLtMatmul", LT_NOT_SUPPORTED);
+        assert_false(codes_go_to_cublaslt(&c, 100));
+        fake.fail_call(NULL, 0);
+        assert_false(codes_go_to_cublaslt(&c, 100));
+        assert_true(codes_go_to_cublaslt(&c, 40));
+        free_codes(&gpu, &c);
+        gpu_close(&gpu);
+    }
+}
+
 int main(void)
 {
     fixture_start();
@@ -353,6 +492,9 @@ int main(void)
         cmocka_unit_test(refusals_fall_back),
         cmocka_unit_test(versions),
         cmocka_unit_test(captured_without_allocating),
+        cmocka_unit_test(codes),
+        cmocka_unit_test(who_does_codes),
+        cmocka_unit_test(refused_codes_fall_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
