@@ -105,6 +105,10 @@ struct backend {
     /* out = x W^T + bias; out is [num_tokens, linear_out_features]. out may not alias x. */
     void (*linear)(struct device *d, struct tensor *out, const struct tensor *x,
                    const struct linear *weight);
+    /* residual += x, then out = norm(residual) W^T + bias: the bits of norm and then linear,
+     * without what is between them. x is lost. NULL: composed of the two. */
+    void (*norm_linear)(struct device *d, struct tensor *out, struct tensor *residual,
+                        struct tensor *x, const struct norm *norm, const struct linear *weight);
     /* cos_sin[t] = cos then sin of positions[t] * inv_freq, times attention_scaling:
      * [num_tokens, rotary_dim]. Once per step, for all layers that share the rope. */
     void (*rotary_cos_sin)(struct device *d, struct tensor *cos_sin, const int32_t *positions,

@@ -330,7 +330,8 @@ static void prepare_head(struct decoder *dec, int32_t layer, struct tensor *x,
                                    kind == LAYER_SLIDING_ROPE ? &w->sliding_rope : &w->rope);
 }
 
-/* out = o_proj(attention(rope(q), rope(k), v)), q, k and v from x; out may be x. */
+/* out = o_proj(attention(rope(q), rope(k), v)), q, k and v from x (NULL: they are there); out may
+ * be x. */
 static void attention_block(struct decoder *dec, int32_t layer, struct tensor *out,
                             const struct tensor *x, const struct attn_metadata *attn)
 {
@@ -340,8 +341,8 @@ static void attention_block(struct decoder *dec, int32_t layer, struct tensor *o
     int32_t head_dim = dec->desc->head_dim;
     int32_t q_size = dec->desc->num_attention_heads * head_dim;
     int32_t kv_size = dec->desc->num_key_value_heads * head_dim;
-    struct tensor qkv = leading_rows(dec, QKV, x->rows);
-    struct tensor attended = leading_rows(dec, ATTENDED, x->rows);
+    struct tensor qkv = leading_rows(dec, QKV, out->rows);
+    struct tensor attended = leading_rows(dec, ATTENDED, out->rows);
     struct tensor q = tensor_columns(&qkv, 0, q_size);
     struct tensor k = tensor_columns(&qkv, q_size, kv_size);
     struct tensor v = tensor_columns(&qkv, q_size + kv_size, kv_size);
@@ -351,7 +352,8 @@ static void attention_block(struct decoder *dec, int32_t layer, struct tensor *o
         params.sliding_window = dec->desc->sliding_window;
     params.sinks = w->sinks;
 
-    ops->linear(d, &qkv, x, &w->qkv);
+    if (x)
+        ops->linear(d, &qkv, x, &w->qkv);
     prepare_head(dec, layer, &q, &w->q_norm, ALL_Q);
     prepare_head(dec, layer, &k, &w->k_norm, ALL_K);
     ops->reshape_and_cache(d, &dec->kv[layer], &k, &v, attn->slot_mapping);
@@ -403,17 +405,18 @@ static void latent_attention_block(struct decoder *dec, int32_t layer, struct te
 }
 
 /* out = down_proj(act(gate_proj(x)) * up_proj(x)), or without the gate down_proj(act(up_proj(x)));
- * out may be x. */
+ * out may be x. x NULL: gate and up are there. */
 static void mlp_block(struct decoder *dec, int32_t layer, struct tensor *out,
                       const struct tensor *x)
 {
     const struct backend *ops = dec->ops;
     struct device *d = dec->device;
     const struct layer_weights *w = &dec->weights->layers[layer];
-    struct tensor gate_up = leading_rows(dec, GATE_UP, x->rows);
-    struct tensor activated = leading_rows(dec, ACTIVATED, x->rows);
+    struct tensor gate_up = leading_rows(dec, GATE_UP, out->rows);
+    struct tensor activated = leading_rows(dec, ACTIVATED, out->rows);
 
-    ops->linear(d, &gate_up, x, &w->gate_up);
+    if (x)
+        ops->linear(d, &gate_up, x, &w->gate_up);
     if (dec->desc->traits.plain_mlp) {
         ops->act(d, &gate_up, dec->desc->hidden_act);
         activated = gate_up;
@@ -470,20 +473,32 @@ static void feed_forward(struct decoder *dec, int32_t layer, struct tensor *out,
         mlp_block(dec, layer, out, x);
 }
 
+/* What alone reads a block's input; weight NULL: several do. */
+struct first_linear {
+    const struct linear *weight;
+    enum activation_buffer out;
+};
+
 /* Adds the block's output `pending` (NULL: there is none yet) to the residual and returns what the
- * next block reads: the residual, normed into `hidden` where norms stand before blocks. */
-static struct tensor block_input(struct decoder *dec, struct tensor *hidden,
-                                 struct tensor *residual, struct tensor *pending,
-                                 const struct norm *norm)
+ * next block reads: the residual, normed into `hidden` where norms stand before blocks. NULL: what
+ * reads it first has done so, as one op with the norm. */
+static const struct tensor *block_input(struct decoder *dec, struct tensor *hidden,
+                                        struct tensor *residual, struct tensor *pending,
+                                        const struct norm *norm, const struct first_linear *first)
 {
-    if (dec->desc->traits.norm_placement != NORM_AFTER) {
-        dec->ops->norm(dec->device, hidden, pending ? residual : NULL, pending ? pending : residual,
-                       norm);
-        return *hidden;
+    if (dec->desc->traits.norm_placement == NORM_AFTER) {
+        if (pending)
+            dec->ops->add(dec->device, residual, pending);
+        return residual;
     }
-    if (pending)
-        dec->ops->add(dec->device, residual, pending);
-    return *residual;
+    if (pending && dec->ops->norm_linear && first->weight) {
+        struct tensor out = leading_rows(dec, first->out, residual->rows);
+        dec->ops->norm_linear(dec->device, &out, residual, pending, norm, first->weight);
+        return NULL;
+    }
+    dec->ops->norm(dec->device, hidden, pending ? residual : NULL, pending ? pending : residual,
+                   norm);
+    return hidden;
 }
 
 /* What is done to a block's output before it is added to the residual. */
@@ -501,23 +516,28 @@ static void run_layer(struct decoder *dec, int32_t layer, struct tensor *residua
                       const struct attn_metadata *attn)
 {
     const struct layer_weights *w = &dec->weights->layers[layer];
-    struct tensor x = block_input(dec, hidden, residual, pending, &w->input_norm);
+    const bool latent = dec->desc->kv_lora_rank > 0, both = dec->desc->parallel_residual;
+    const struct first_linear qkv = { latent || both ? NULL : &w->qkv, QKV };
+    const struct first_linear gate_up = { dec->desc->layers[layer].moe ? NULL : &w->gate_up,
+                                          GATE_UP };
+    const struct tensor *x = block_input(dec, hidden, residual, pending, &w->input_norm, &qkv);
     struct tensor parallel = leading_rows(dec, PARALLEL, residual->rows);
-    if (dec->desc->parallel_residual) /* before the attention's output is added */
-        block_input(dec, &parallel, residual, NULL, &w->post_attention_norm);
-    if (dec->desc->kv_lora_rank > 0)
-        latent_attention_block(dec, layer, hidden, &x, attn);
+    if (both) /* before the attention's output is added */
+        block_input(dec, &parallel, residual, NULL, &w->post_attention_norm,
+                    &(struct first_linear){ 0 });
+    if (latent)
+        latent_attention_block(dec, layer, hidden, x, attn);
     else
-        attention_block(dec, layer, hidden, &x, attn);
+        attention_block(dec, layer, hidden, x, attn);
     finish_block(dec, hidden, &w->attention_out_norm);
-    if (dec->desc->parallel_residual) {
+    if (both) {
         feed_forward(dec, layer, &parallel, &parallel);
         finish_block(dec, &parallel, &w->mlp_out_norm);
         dec->ops->add(dec->device, hidden, &parallel);
         return;
     }
-    x = block_input(dec, hidden, residual, hidden, &w->post_attention_norm);
-    feed_forward(dec, layer, hidden, &x);
+    x = block_input(dec, hidden, residual, hidden, &w->post_attention_norm, &gate_up);
+    feed_forward(dec, layer, hidden, x);
     finish_block(dec, hidden, &w->mlp_out_norm);
 }
 

@@ -164,6 +164,16 @@ static void cuda_norm(struct device *device, struct tensor *out, struct tensor *
     launched(d, "norm");
 }
 
+static void cuda_norm_linear(struct device *device, struct tensor *out, struct tensor *residual,
+                             struct tensor *x, const struct norm *norm, const struct linear *weight)
+{
+    if (x->cols == norm->size &&
+        cuda_norm_codes_linear(cuda_device_of(device), out, residual, x, norm, weight))
+        return;
+    cuda_norm(device, x, residual, x, norm);
+    cuda_linear(device, out, x, weight);
+}
+
 static void cuda_rotary_cos_sin(struct device *device, struct tensor *cos_sin,
                                 const int32_t *positions, const struct rope *rope)
 {
@@ -294,6 +304,7 @@ const struct backend backend_cuda = {
     .linear_pack = cuda_linear_pack,
     .embedding = cuda_embedding,
     .norm = cuda_norm,
+    .norm_linear = cuda_norm_linear,
     .linear = cuda_linear,
     .linear_heads = cuda_linear_heads,
     .moe = cuda_moe,

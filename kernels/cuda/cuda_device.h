@@ -128,6 +128,10 @@ void cuda_linear_pack(const struct device *d, const struct linear *l, int32_t ro
                       int32_t num_rows, const void *rows, const struct quant_format *format);
 void cuda_linear(struct device *d, struct tensor *out, const struct tensor *x,
                  const struct linear *weight);
+/* norm_linear, of norm->size columns; false, with nothing done, where the linear takes no codes. */
+bool cuda_norm_codes_linear(struct cuda_device *d, struct tensor *out, struct tensor *residual,
+                            const struct tensor *x, const struct norm *norm,
+                            const struct linear *weight);
 void cuda_linear_heads(struct device *d, struct tensor *out, const struct tensor *x,
                        const struct linear *heads, int32_t num_heads);
 struct cuda_matrix cuda_matrix_of(const struct linear *l);

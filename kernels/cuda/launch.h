@@ -140,6 +140,10 @@ struct cuda_codes {
 };
 void cuda_launch_quantize(const struct cuda_codes *dst, const struct tensor *x,
                           cudaStream_t stream);
+/* layernorm.cu: the same of cuda_launch_norm's out, which is not written; x->cols is norm->size. */
+void cuda_launch_norm_quantize(const struct cuda_codes *dst, const struct tensor *residual,
+                               const struct tensor *x, const struct norm *norm,
+                               cudaStream_t stream);
 /* out = the sums of codes times codes: int32_t where the weights are INT8, else float32. p->x is
  * not packed; p->bias is not added. */
 void cuda_launch_linear_codes(const struct cuda_product *p, cudaStream_t stream);

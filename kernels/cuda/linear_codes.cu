@@ -6,6 +6,7 @@
  * bfloat16 without loss, so that the kernels are those of all other formats. */
 #include "kernels/cuda/codecs.cuh"
 #include "kernels/cuda/quant_words.cuh"
+#include "kernels/cuda/quantize.cuh"
 
 /* The words' rows without their scales. */
 struct int8_code_codec : word_reader<uint2, bf16> {
@@ -48,27 +49,13 @@ extern "C" void cuda_launch_linear_codes(const struct cuda_product *p, cudaStrea
 
 enum { QUANTIZE_WARPS = 8 };
 
-/* What kernels/quant/input_quant.c computes: the row's scale by its greatest magnitude. */
+/* By the row's greatest magnitude. */
 template <bool FP8> __device__ __forceinline__ float row_scale(const float *src, int32_t cols)
 {
     float most = 0;
     for (int32_t i = threadIdx.x; i < cols; i += blockDim.x)
         most = max_op()(fabsf(src[i]), most);
-    most = block_reduce<QUANTIZE_WARPS>(most, max_op());
-    const float scale = __fdiv_rn(most, FP8 ? 448.0f : 127.0f);
-    if (!(most < INFINITY))
-        return __uint_as_float(0x7fc00000u);
-    return scale > 0 ? scale : 1.0f;
-}
-
-template <bool FP8> __device__ __forceinline__ uint32_t code_of(float x, float scale)
-{
-    const float ratio = __fdiv_rn(x, scale);
-    if (FP8)
-        return e4m3_of_float(ratio);
-    const float code = rintf(ratio);
-    const float held = code > 127 ? 127.0f : code < -127 ? -127.0f : code;
-    return (uint32_t)(held == held ? (int32_t)held : 0) & 255u;
+    return scale_of<FP8>(block_reduce<QUANTIZE_WARPS>(most, max_op()));
 }
 
 /* A row for each block; 8 columns for a thread at once, as a lane of a product has them. */
@@ -92,13 +79,11 @@ __global__ void quantize_kernel(struct cuda_codes dst, struct tensor x)
         for (int i = 0; i < LANE_COLS; i++) {
             const uint32_t code = col + i < x.cols ? code_of<FP8>(src[col + i], scale) : 0;
             packed.codes[i] = (unsigned char)code;
-            plain.wide[i] =
-                __float2bfloat16_rn(FP8 ? float_of_e4m3(code) : (float)(int32_t)(signed char)code);
+            plain.wide[i] = wide_code<FP8>(code);
         }
-        char *row = (char *)dst.codes + blockIdx.x * dst.stride * (PACKED ? 1 : sizeof(bf16));
-        const int32_t step = col / STEP_COLS, quad = col % STEP_COLS / LANE_COLS;
+        char *row = code_row<PACKED>(dst, blockIdx.x);
         if (PACKED)
-            *(uint2 *)(row + step / 2 * CUDA_CODE_CHUNK + quad * 16 + step % 2 * 8) = packed.words;
+            *(uint2 *)(row + packed_place(col)) = packed.words;
         else
             *(uint4 *)(row + col * sizeof(bf16)) = plain.words;
     }

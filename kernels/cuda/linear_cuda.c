@@ -275,11 +275,26 @@ void cuda_linear_prepare(struct cuda_device *d, void *workspace, size_t bytes)
 
 /* --- the product ------------------------------------------------------------------------------ */
 
+/* A norm whose result is what is rounded. */
+struct norm_of_input {
+    struct tensor residual; /* that x is added to first; or no data */
+    const struct norm *norm;
+};
+
+static void quantize(struct cuda_device *d, const struct cuda_codes *codes, const struct tensor *x,
+                     const struct norm_of_input *norm)
+{
+    if (norm)
+        cuda_launch_norm_quantize(codes, &norm->residual, x, norm->norm, d->stream);
+    else
+        cuda_launch_quantize(codes, x, d->stream);
+}
+
 /* Codes times codes; the rows' scales lie behind their codes. */
 static void run_codes(struct cuda_device *d, const struct cuda_product *p, const struct tensor *x,
-                      const struct linear *l)
+                      const struct linear *l, const struct norm_of_input *norm)
 {
-    struct cuda_product sums = *p;
+    struct cuda_product sums = *p, packed = *p;
     struct cuda_codes codes = { .codes = d->linear_input,
                                 .stride = p->weight.stride,
                                 .scale = l->input_quant.scale,
@@ -288,16 +303,16 @@ static void run_codes(struct cuda_device *d, const struct cuda_product *p, const
     codes.scales = (float *)((char *)d->linear_input + code_bytes);
     assert(code_bytes + (size_t)x->rows * sizeof(float) <= d->linear_input_bytes);
     assert(!l->input_order);
-    struct cuda_product packed = *p;
     sums.bias = packed.bias = NULL;
     packed.weight.dtype = l->kernel->weights;
     codes.packed = d->cublaslt && may_be_cublaslts(d, l->kernel->weights) &&
                    cublaslt_takes(d->cublaslt, &packed);
-    cuda_launch_quantize(&codes, x, d->stream);
+    quantize(d, &codes, x, norm);
     if (!codes.packed || !cublaslt_product(d->cublaslt, &packed, d->stream)) {
         if (codes.packed) { /* it failed just now */
+            const struct norm_of_input added = { .norm = norm ? norm->norm : NULL };
             codes.packed = false;
-            cuda_launch_quantize(&codes, x, d->stream);
+            quantize(d, &codes, norm ? &norm->residual : x, norm ? &added : NULL);
         }
         l->kernel->run(&sums, d->stream);
     }
@@ -305,8 +320,8 @@ static void run_codes(struct cuda_device *d, const struct cuda_product *p, const
 }
 
 /* One link of the chain. */
-static void run_link(struct cuda_device *d, float *out, int64_t out_stride, const struct tensor *x,
-                     const struct linear *l)
+static struct cuda_product product_of(const struct cuda_device *d, float *out, int64_t out_stride,
+                                      const struct tensor *x, const struct linear *l)
 {
     struct cuda_product p = {
         .weight = cuda_matrix_of(l),
@@ -320,8 +335,15 @@ static void run_link(struct cuda_device *d, float *out, int64_t out_stride, cons
     assert(x->cols == l->in_features);
     assert((size_t)x->rows * (size_t)p.weight.stride * dtype_size(p.weight.dtype) <=
            d->linear_input_bytes);
+    return p;
+}
+
+static void run_link(struct cuda_device *d, float *out, int64_t out_stride, const struct tensor *x,
+                     const struct linear *l)
+{
+    const struct cuda_product p = product_of(d, out, out_stride, x, l);
     if (l->input_quant.kind != INPUT_QUANT_NONE) {
-        run_codes(d, &p, x, l);
+        run_codes(d, &p, x, l, NULL);
         return;
     }
     cuda_launch_linear_input(d->linear_input, x, l->input_order, &p.weight, d->stream);
@@ -340,6 +362,19 @@ void cuda_linear(struct device *device, struct tensor *out, const struct tensor 
     for (const struct linear *l = weight; l; at += l->out_features, l = l->next)
         run_link(d, at, out->stride, x, l);
     cuda_check(d, cudaGetLastError(), "linear");
+}
+
+bool cuda_norm_codes_linear(struct cuda_device *d, struct tensor *out, struct tensor *residual,
+                            const struct tensor *x, const struct norm *norm,
+                            const struct linear *weight)
+{
+    const struct norm_of_input of = { *residual, norm };
+    if (weight->input_quant.kind == INPUT_QUANT_NONE || weight->next)
+        return false;
+    const struct cuda_product p = product_of(d, out->data, out->stride, x, weight);
+    run_codes(d, &p, x, weight, &of);
+    cuda_check(d, cudaGetLastError(), "norm_linear");
+    return true;
 }
 
 /* --- a product for each head ------------------------------------------------------------------ */

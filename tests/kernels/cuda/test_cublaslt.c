@@ -479,6 +479,38 @@ static void refused_codes_fall_back(void **state)
     }
 }
 
+/* The library fails when the residual has already been added to: that is not done twice. */
+static void refused_after_a_norm(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, IN = 96, OUT = 32 };
+    need_fake();
+    open_gpu(true);
+    struct codes c;
+    random_codes(&gpu, &c, inputs[0], DTYPE_F32, OUT, IN);
+    const struct norm norm = { .kind = NORM_RMS, .size = IN, .eps = 1e-5f };
+    struct tensor x = random_tensor(ROWS, IN, 1), sum = random_tensor(ROWS, IN, 1), out[2];
+    struct tensor x_at, sum_at, out_at;
+    for (int i = 0; i < 2; i++) {
+        out[i] = (struct tensor){ random_floats(ROWS * OUT, 1), DTYPE_F32, ROWS, OUT, OUT };
+        out_at = gpu_tensor(&gpu, &out[i]);
+        sum_at = gpu_tensor(&gpu, &sum);
+        x_at = gpu_tensor(&gpu, &x);
+        if (i == 0)
+            fake.fail_call("cublasLtMatmul", LT_NOT_SUPPORTED);
+        gpu.ops->norm_linear(gpu.device, &out_at, &sum_at, &x_at, &norm, &c.gpu);
+        fake.fail_call(NULL, 0);
+        gpu_get_tensor(&gpu, &out[i], &out_at);
+    }
+    assert_tensors_equal(&out[0], &out[1], "at once, and by a kernel of ours from then on");
+    free(out[0].data);
+    free(out[1].data);
+    free(x.data);
+    free(sum.data);
+    free_codes(&gpu, &c);
+    gpu_close(&gpu);
+}
+
 int main(void)
 {
     fixture_start();
@@ -495,6 +527,7 @@ int main(void)
         cmocka_unit_test(codes),
         cmocka_unit_test(who_does_codes),
         cmocka_unit_test(refused_codes_fall_back),
+        cmocka_unit_test(refused_after_a_norm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

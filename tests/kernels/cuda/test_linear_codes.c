@@ -124,6 +124,55 @@ static void rows_of_all_kinds(void **state)
     }
 }
 
+/* A norm fused with the rounding gives the bits of a norm and then the product; and it leaves the
+ * same residual. Sizes on both sides of where a row gets a whole block. */
+static void norms_fused(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = { 1, 70, 512, 513, 800 };
+    for (int n = 0; n < 15; n++) {
+        const int32_t in = sizes[n / 3], rows = RANDOM_OF(0, 1, 7, 16, 40);
+        struct codes c;
+        random_codes(&gpu, &c, inputs[n % 3], DTYPE_BF16, random_int(1, 40), in);
+        float *weight = random_floats((size_t)in, 1), *bias = random_floats((size_t)in, 1);
+        const struct norm norm = { .kind = random_int(0, 1) ? NORM_RMS : NORM_LAYER,
+                                   .size = in,
+                                   .weight = gpu_put(&gpu, weight, (size_t)in * sizeof *weight),
+                                   .bias = random_int(0, 1)
+                                               ? gpu_put(&gpu, bias, (size_t)in * sizeof *bias)
+                                               : NULL,
+                                   .eps = 1e-5f };
+        struct tensor x = random_tensor(rows, in, 3), sum = random_tensor(rows, in, 1);
+        struct tensor x_at = gpu_tensor(&gpu, &x), normed_at = gpu_tensor(&gpu, &x);
+        struct tensor sum_at[2] = { gpu_tensor(&gpu, &sum), gpu_tensor(&gpu, &sum) };
+        struct tensor out[2], out_at[2], sums[2] = { copy_tensor(&sum), copy_tensor(&sum) };
+        for (int i = 0; i < 2; i++) {
+            out[i] = (struct tensor){ random_floats((size_t)(rows * c.gpu.out_features), 1),
+                                      DTYPE_F32, rows, c.gpu.out_features, c.gpu.out_features };
+            out_at[i] = gpu_tensor(&gpu, &out[i]);
+        }
+        gpu.ops->norm_linear(gpu.device, &out_at[0], &sum_at[0], &x_at, &norm, &c.gpu);
+        x_at = gpu_tensor(&gpu, &x);
+        gpu.ops->norm(gpu.device, &normed_at, &sum_at[1], &x_at, &norm);
+        gpu.ops->linear(gpu.device, &out_at[1], &normed_at, &c.gpu);
+        for (int i = 0; i < 2; i++) {
+            gpu_get_tensor(&gpu, &out[i], &out_at[i]);
+            gpu_get_tensor(&gpu, &sums[i], &sum_at[i]);
+        }
+        assert_tensors_equal(&out[0], &out[1], "a norm and a product");
+        assert_tensors_equal(&sums[0], &sums[1], "the residual");
+        for (int i = 0; i < 2; i++) {
+            free(out[i].data);
+            free(sums[i].data);
+        }
+        free(x.data);
+        free(sum.data);
+        free(weight);
+        free(bias);
+        free_codes(&gpu, &c);
+    }
+}
+
 static void no_rows(void **state)
 {
     (void)state;
@@ -166,7 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(near_the_scalar_cpu), cmocka_unit_test(sums_of_whole_numbers_are_exact),
         cmocka_unit_test(rows_of_all_kinds),   cmocka_unit_test(no_rows),
-        cmocka_unit_test(rows_are_alone),
+        cmocka_unit_test(rows_are_alone),      cmocka_unit_test(norms_fused),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }
