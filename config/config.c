@@ -86,7 +86,7 @@ static struct argument split_argument(const char *text)
     if (!a.option && a.name_len > 3 && memcmp(a.name, "no", 2) == 0 &&
         (a.name[2] == '-' || a.name[2] == '_')) {
         const struct option *o = option_find(a.name + 3, a.name_len - 3);
-        if (o && o->kind == OPTION_KIND_BOOL) {
+        if (o && option_is_switch(o)) {
             a.option = o;
             a.negated = true;
         }
@@ -110,8 +110,8 @@ static bool take_value(struct command_line *line, const struct argument *a, int 
     return true;
 }
 
-static bool take_bool(struct command_line *line, const struct argument *a, int *index,
-                      const char **value, struct status *st)
+static bool take_switch(struct command_line *line, const struct argument *a, int *index,
+                        const char **value, struct status *st)
 {
     *value = a->value;
     if (a->negated) {
@@ -121,10 +121,10 @@ static bool take_bool(struct command_line *line, const struct argument *a, int *
         *value = "false";
     } else if (!*value) {
         const char *next = *index + 1 < line->argc ? line->argv[*index + 1] : "";
-        /* Only these two words: anything else after a flag is MODEL. */
-        if (strcmp(next, "true") == 0 || strcmp(next, "false") == 0)
-            (*index)++;
-        *value = strcmp(next, "false") == 0 ? "false" : "true";
+        /* Only its own words: anything else after a flag is MODEL. */
+        const bool follows = option_has_word(a->option, next);
+        *index += follows;
+        *value = follows ? next : "true";
     }
     return true;
 }
@@ -146,8 +146,8 @@ static bool read_argument(struct command_line *line, int *index, struct config *
     struct argument a = split_argument(line->argv[*index]);
     const char *value;
     if (a.option) {
-        bool taken = a.option->kind == OPTION_KIND_BOOL ? take_bool(line, &a, index, &value, st)
-                                                        : take_value(line, &a, index, &value, st);
+        bool taken = option_is_switch(a.option) ? take_switch(line, &a, index, &value, st)
+                                                : take_value(line, &a, index, &value, st);
         struct option_text t = { .text = value, .origin = "the command line" };
         return taken && (!c || option_set_text(a.option, c, t, st));
     }

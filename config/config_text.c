@@ -101,7 +101,7 @@ static void help_option(struct buf *out, const struct option *o)
     option_flag(o, flag);
     buf_init(&left, 0);
     buf_init(&right, 0);
-    if (o->kind == OPTION_KIND_BOOL)
+    if (option_is_switch(o))
         buf_printf(&left, "--[no-]%s", flag + 2);
     else if (o->kind == OPTION_KIND_CHOICE)
         buf_append_str(&left, flag);

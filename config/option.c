@@ -282,6 +282,17 @@ static bool choice_has(const char *choices, const char *text)
     return false;
 }
 
+bool option_is_switch(const struct option *o)
+{
+    return o->kind == OPTION_KIND_BOOL ||
+           (o->kind == OPTION_KIND_CHOICE && choice_has(o->value, "true"));
+}
+
+bool option_has_word(const struct option *o, const char *text)
+{
+    return choice_has(o->kind == OPTION_KIND_CHOICE ? o->value : "true|false", text);
+}
+
 bool option_set_text(const struct option *o, struct config *c, struct option_text t,
                      struct status *st)
 {
@@ -363,7 +374,7 @@ bool option_set_json(const struct option *o, struct config *c, const json_t *val
     case JSON_TRUE:
     case JSON_FALSE:
         buf_append_str(&text, json_is_true(value) ? "true" : "false");
-        fits = o->kind == OPTION_KIND_BOOL;
+        fits = option_is_switch(o);
         break;
     case JSON_ARRAY:
         fits = join_list(o, value, &text);

@@ -54,6 +54,11 @@ void option_put(const struct option *o, struct config *c, union option_value v);
 bool option_is_default(const struct option *o, const struct config *c);
 /* True when the value is a key that must not be logged. */
 bool option_is_secret(const struct option *o);
+/* True when the row's value may be left out, --no-<name> is false, and a file may say true or false
+ * without quotes: a BOOL, or a CHOICE that has these words. */
+bool option_is_switch(const struct option *o);
+/* True when `text` is one of a switch's words, which may follow it: of a BOOL true and false. */
+bool option_has_word(const struct option *o, const char *text);
 /* True when the row takes a comma-separated list. */
 bool option_is_list(const struct option *o);
 

@@ -136,33 +136,12 @@ static void update_stats(struct engine *e)
     log_stats(e, clock_now_ns());
 }
 
-/* Takes in what is new. With nothing to run it publishes what is left and sleeps. False when the
- * engine is to stop or has failed. */
-static bool engine_admit(struct engine *e)
-{
-    bool idle = !scheduler_has_work(e->scheduler);
-    if (idle) {
-        engine_publish(e);
-        update_stats(e);
-        atomic_store(&e->idle, true);
-    }
-    int32_t room = scheduler_room(e->scheduler);
-    int32_t count = request_queue_drain(e->queue, e->drained, room, idle);
-    atomic_store(&e->idle, false);
-    atomic_fetch_add(&e->heartbeat, 1);
-    for (int32_t i = 0; i < count; i++)
-        scheduler_add(e->scheduler, e->drained[i]);
-    if (atomic_exchange(&e->abort_all, false))
-        abort_everything(e, FINISH_ABORT, NULL);
-    return !atomic_load(&e->stopping) && engine_state(e) != ENGINE_FAILED;
-}
-
 /* A request that runs for the first time no longer counts as queued. */
-static void leave_queue(struct engine *e, uint64_t now_ns)
+static void leave_queue(struct engine *e, const struct step *step, uint64_t now_ns)
 {
-    for (int32_t i = 0; i < e->step.num_seqs; i++)
-        if (e->step.seqs[i].request->scheduled_ns == now_ns)
-            request_queue_started(e->queue, e->step.seqs[i].request);
+    for (int32_t i = 0; i < step->num_seqs; i++)
+        if (step->seqs[i].request->scheduled_ns == now_ns)
+            request_queue_started(e->queue, step->seqs[i].request);
 }
 
 static void give_up(struct engine *e, const struct status *why)
@@ -177,15 +156,77 @@ static void give_up(struct engine *e, const struct status *why)
     abort_everything(e, FINISH_ERROR, why);
 }
 
-static void note_outcome(struct engine *e)
+static void note_outcome(struct engine *e, int32_t num_seqs)
 {
     if (e->output.status.code == STATUS_OK) {
         e->num_failed_steps = 0;
         return;
     }
-    log_error("a step of %d sequences failed: %s", e->step.num_seqs, e->output.status.message);
+    log_error("a step of %d sequences failed: %s", num_seqs, e->output.status.message);
     if (++e->num_failed_steps >= MAX_FAILED_STEPS)
         give_up(e, &e->output.status);
+}
+
+/* The earliest that was planned and not booked. */
+static struct step *step_under_way(struct engine *e)
+{
+    const int32_t num_under_way = scheduler_num_steps(e->scheduler);
+    return &e->steps[(e->next_turn + e->num_turns - num_under_way) % e->num_turns];
+}
+
+static void book_step(struct engine *e)
+{
+    const struct step *step = step_under_way(e);
+    scheduler_update(e->scheduler, clock_now_ns(), step, &e->output);
+    atomic_fetch_add(&e->num_steps, 1);
+    metrics_observe(&e->metrics->iteration_tokens, step->num_tokens);
+}
+
+/* Waits for the earliest step under way and books it. One that follows a failed step was fed from
+ * it, so it fails with it. */
+static void engine_collect(struct engine *e)
+{
+    const int32_t num_seqs = step_under_way(e)->num_seqs;
+    executor_collect(&e->executor, &e->output);
+    const struct status outcome = e->output.status;
+    const int32_t num_booked = outcome.code == STATUS_OK ? 1 : scheduler_num_steps(e->scheduler);
+    for (int32_t i = 1; i < num_booked; i++)
+        executor_collect(&e->executor, &e->output);
+    e->output.status = outcome;
+    for (int32_t i = 0; i < num_booked; i++)
+        book_step(e);
+    note_outcome(e, num_seqs);
+    update_stats(e);
+}
+
+/* Afterwards nothing is under way. */
+static void engine_settle(struct engine *e)
+{
+    while (scheduler_num_steps(e->scheduler) > 0)
+        engine_collect(e);
+}
+
+/* Takes in what is new. With nothing to run it publishes what is left and sleeps. False when the
+ * engine is to stop or has failed. */
+static bool engine_admit(struct engine *e)
+{
+    bool idle = !scheduler_has_work(e->scheduler) && scheduler_num_steps(e->scheduler) == 0;
+    if (idle) {
+        engine_publish(e);
+        update_stats(e);
+        atomic_store(&e->idle, true);
+    }
+    int32_t room = scheduler_room(e->scheduler);
+    int32_t count = request_queue_drain(e->queue, e->drained, room, idle);
+    atomic_store(&e->idle, false);
+    atomic_fetch_add(&e->heartbeat, 1);
+    for (int32_t i = 0; i < count; i++)
+        scheduler_add(e->scheduler, e->drained[i]);
+    if (atomic_exchange(&e->abort_all, false)) {
+        engine_settle(e);
+        abort_everything(e, FINISH_ABORT, NULL);
+    }
+    return !atomic_load(&e->stopping) && engine_state(e) != ENGINE_FAILED;
 }
 
 void *engine_main(void *arg)
@@ -194,22 +235,21 @@ void *engine_main(void *arg)
     e->logged_ns = clock_now_ns();
     while (engine_admit(e)) {
         uint64_t now_ns = clock_now_ns();
-        scheduler_schedule(e->scheduler, now_ns, &e->step);
-        if (e->step.num_seqs == 0) { /* all that was left had been cancelled */
-            engine_publish(e);
-            update_stats(e);
-            continue;
+        struct step *step = &e->steps[e->next_turn];
+        scheduler_schedule(e->scheduler, now_ns, step);
+        if (step->num_seqs > 0) {
+            leave_queue(e, step, now_ns);
+            executor_submit(&e->executor, step);
+            e->next_turn = (e->next_turn + 1) % e->num_turns;
         }
-        leave_queue(e, now_ns);
-        executor_submit(&e->executor, &e->step);
-        engine_publish(e); /* the previous step's tokens, while the workers compute */
-        executor_collect(&e->executor, &e->output);
-        scheduler_update(e->scheduler, clock_now_ns(), &e->step, &e->output);
-        atomic_fetch_add(&e->num_steps, 1);
-        metrics_observe(&e->metrics->iteration_tokens, e->step.num_tokens);
-        note_outcome(e);
-        update_stats(e);
+        engine_publish(e); /* tokens of the steps before, while the workers compute */
+        int32_t num_under_way = scheduler_num_steps(e->scheduler);
+        if (num_under_way == e->num_turns || (num_under_way > 0 && step->num_seqs == 0))
+            engine_collect(e);
+        else if (num_under_way == 0) /* all that was left had been cancelled */
+            update_stats(e);
     }
+    engine_settle(e);
     abort_everything(e, FINISH_ABORT, NULL);
     engine_publish(e);
     update_stats(e);

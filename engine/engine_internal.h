@@ -25,7 +25,8 @@ struct engine {
     struct scheduler_config scheduler_config;
     struct scheduler *scheduler;
     struct request_queue *queue;
-    struct step step;
+    struct step steps[SCHEDULER_MAX_STEPS]; /* by turn, num_turns of them in use */
+    int32_t num_turns, next_turn;
     struct step_output output;
 
     /* --- the engine thread --- */

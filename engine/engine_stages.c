@@ -183,6 +183,21 @@ static bool choose_kv_cache_dtype(const struct engine *e, enum dtype *out, struc
     return true;
 }
 
+/* Steps that may be under way at a time. Two keep a GPU busy while the host prepares the next; on
+ * the CPU that would only delay what comes anew. */
+static int32_t choose_num_batches(const struct engine *e)
+{
+    const char *asked = e->config->async_scheduling;
+    const bool host_memory = e->executor.workers[0].device->backend->caps & BACKEND_HOST_MEMORY;
+    if (strcmp(asked, "false") == 0 || (strcmp(asked, "auto") == 0 && host_memory))
+        return 1;
+    if (host_memory && e->executor.num_workers > 1) {
+        log_warning("--async-scheduling does nothing: ranks on the CPU share their batch");
+        return 1;
+    }
+    return 2;
+}
+
 /* Only who asked for graphs is told that this device has none. */
 static enum graph_mode choose_graph_mode(const struct engine *e)
 {
@@ -235,6 +250,7 @@ static bool plan_up(void *context, struct status *st)
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
         .ranks_per_device = e->executor.ranks_per_device,
+        .num_batches = choose_num_batches(e),
         .batch_variant = !c->batch_invariant,
         .kv_cache_dtype = kv_dtype,
         .graph_mode = choose_graph_mode(e),
@@ -396,7 +412,9 @@ static void open_step(struct engine *e)
 {
     size_t seqs = (size_t)e->config->max_num_seqs;
     size_t stride = 1 + (size_t)e->info.max_logprobs;
-    e->step.seqs = xcalloc(seqs, sizeof *e->step.seqs);
+    e->num_turns = e->plan.num_batches;
+    for (int32_t i = 0; i < e->num_turns; i++)
+        e->steps[i].seqs = xcalloc(seqs, sizeof *e->steps[i].seqs);
     e->output.sampled_ids = xcalloc(seqs, sizeof *e->output.sampled_ids);
     e->output.logprobs = xcalloc(seqs * stride, sizeof *e->output.logprobs);
     e->output.logprobs_stride = (int32_t)stride;
@@ -405,7 +423,8 @@ static void open_step(struct engine *e)
 
 static void close_step(struct engine *e)
 {
-    free(e->step.seqs);
+    for (int32_t i = 0; i < e->num_turns; i++)
+        free(e->steps[i].seqs);
     free(e->output.sampled_ids);
     free(e->output.logprobs);
     free(e->drained);

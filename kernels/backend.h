@@ -31,6 +31,16 @@ enum memory_kind {
 };
 enum copy_kind { COPY_TO_DEVICE, COPY_TO_HOST, COPY_ON_DEVICE };
 
+/* `rows` times `width_bytes`, `pitch_bytes` apart on both sides; a multiple of 4 like the
+ * addresses, of which one is of MEMORY_PINNED and the other of MEMORY_DEVICE. */
+struct copy_piece {
+    void *dst;
+    const void *src;
+    size_t width_bytes, pitch_bytes;
+    int32_t rows;
+};
+enum { COPY_MAX_PIECES = 64 };
+
 struct comm;
 struct graph;
 
@@ -67,8 +77,16 @@ struct backend {
     void (*free)(struct device *d, struct buffer *buffer);
     void (*copy)(struct device *d, void *dst, const void *src, size_t size_bytes,
                  enum copy_kind kind);
-    /* Waits for all that was enqueued; reports and clears the first error since the last call. */
+    /* Small pieces, at most COPY_MAX_PIECES, in one go. */
+    void (*copy_pieces)(struct device *d, const struct copy_piece *pieces, int32_t count);
+    /* Waits for all that was enqueued; reports and clears the first error since the last call, or
+     * since the last mark. */
     bool (*sync)(struct device *d, struct status *st);
+    /* What has been enqueued since the last mark or sync is now known by that mark, 0 to
+     * DEVICE_NUM_MARKS - 1; await waits for it, once, and reports its first error. Any thread may
+     * await a mark while the device's goes on enqueuing. */
+    void (*mark)(struct device *d, int32_t mark);
+    bool (*await)(struct device *d, int32_t mark, struct status *st);
     /* Exact bytes that reserve_workspace will take. */
     size_t (*workspace_bytes)(const struct device *d, const struct workspace_desc *w);
     bool (*reserve_workspace)(struct device *d, const struct workspace_desc *w, struct status *st);
@@ -164,6 +182,9 @@ struct backend {
                    const struct sampling_metadata *m);
     void (*logprobs)(struct device *d, const struct logprobs_request *request,
                      const struct tensor *logits);
+    /* *dst[i] = sampled_ids[rows[i]], or 0 where that is below 0, for i in [0, count). */
+    void (*feed_tokens)(struct device *d, int32_t *const *dst, const int32_t *sampled_ids,
+                        const int32_t *rows, int32_t count);
 };
 
 extern const struct backend backend_cpu;

@@ -41,9 +41,12 @@ struct memory_info {
     size_t available_bytes; /* free now, reclaimable page cache included */
 };
 
+enum { DEVICE_NUM_MARKS = 2 };
+
 struct device {
     const struct backend *backend;
-    struct status error;    /* sticky: the first failure of any op since the last sync */
+    struct status error; /* sticky: the first failure of any op since the last sync or mark */
+    struct status marked[DEVICE_NUM_MARKS]; /* that of the ops which a mark stands for */
     size_t allocated_bytes; /* device memory that alloc and reserve_workspace have given out */
     char description[128];  /* for the log: "AMD EPYC, 2 threads, avx512_bf16" */
 };

@@ -54,6 +54,14 @@ static void carve_logprobs(struct carver *c, struct logprobs_request *r, size_t 
     r->top_logprobs = carve(c, rows * top, sizeof(float));
 }
 
+static void carve_outputs(struct carver *c, struct batch *b, const struct batch_limits *l)
+{
+    size_t seqs = (size_t)l->max_num_seqs, tokens = (size_t)l->max_num_tokens;
+    b->sampled_ids = carve(c, seqs, sizeof(int32_t));
+    carve_logprobs(c, &b->logprobs, seqs, (size_t)l->max_logprobs);
+    carve_logprobs(c, &b->prompt_logprobs, tokens, (size_t)l->max_logprobs);
+}
+
 static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *base)
 {
     struct carver c = { base, 0 };
@@ -68,6 +76,9 @@ static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *b
     b->block_tables = carve(&c, groups * seqs * (size_t)b->block_table_stride, sizeof(int32_t));
     b->sample_rows = carve(&c, seqs, sizeof(int32_t));
     b->sample_seq = carve(&c, seqs, sizeof(int32_t));
+    b->row_of_seq = carve(&c, seqs, sizeof(int32_t));
+    b->feed_dst = carve(&c, 2 * seqs, sizeof(int32_t *));
+    b->feed_rows = carve(&c, 2 * seqs, sizeof(int32_t));
     carve_sampling(&c, &b->sampling, seqs);
     b->num_top = carve(&c, seqs, sizeof(int32_t));
     b->prompt_rows = carve(&c, tokens, sizeof(int32_t));
@@ -75,9 +86,7 @@ static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *b
     b->prompt_num_top = carve(&c, tokens, sizeof(int32_t));
     b->prompt_seq = carve(&c, tokens, sizeof(int32_t));
     b->prompt_positions = carve(&c, tokens, sizeof(int32_t));
-    b->sampled_ids = carve(&c, seqs, sizeof(int32_t));
-    carve_logprobs(&c, &b->logprobs, seqs, (size_t)l->max_logprobs);
-    carve_logprobs(&c, &b->prompt_logprobs, tokens, (size_t)l->max_logprobs);
+    carve_outputs(&c, b, l);
     return c.used;
 }
 
@@ -107,39 +116,52 @@ size_t batch_bytes(const struct batch_limits *limits)
     return carve_batch(&b, limits, NULL) + references_bytes(limits);
 }
 
+/* The twins, of which two batches that take turns have one. */
+static bool open_device(struct batch *b, struct device *d, const struct batch *other,
+                        struct status *st)
+{
+    const bool host_memory = d->backend->caps & BACKEND_HOST_MEMORY;
+    b->owns_device = !host_memory && !other;
+    if (!b->owns_device) {
+        b->device = host_memory ? b->host : other->device;
+        b->references_device = host_memory ? b->references_host : other->references_device;
+        return true;
+    }
+    return d->backend->alloc(d, &b->device, b->host.size_bytes, MEMORY_DEVICE, st) &&
+           d->backend->alloc(d, &b->references_device, b->references_host.size_bytes, MEMORY_DEVICE,
+                             st);
+}
+
 bool batch_open(struct batch *b, const struct batch_limits *limits, struct device *d,
-                struct status *st)
+                const struct batch *other, struct status *st)
 {
     memset(b, 0, sizeof *b);
     b->limits = *limits;
+    b->mark = other ? 1 : 0;
     size_t bytes = carve_batch(b, limits, NULL), references = references_bytes(limits);
-    if (!d->backend->alloc(d, &b->host, bytes, MEMORY_PINNED, st))
+    if (!d->backend->alloc(d, &b->host, bytes, MEMORY_PINNED, st) ||
+        !d->backend->alloc(d, &b->references_host, references, MEMORY_PINNED, st))
         return status_prefix(st, "batch staging: ");
-    if (d->backend->caps & BACKEND_HOST_MEMORY)
-        b->device = b->host;
-    else if (!d->backend->alloc(d, &b->device, bytes, MEMORY_DEVICE, st))
+    if (!open_device(b, d, other, st))
         return status_prefix(st, "batch: ");
-    if (!d->backend->alloc(d, &b->references_host, references, MEMORY_PINNED, st) ||
-        !d->backend->alloc(d, &b->references_device, references, MEMORY_DEVICE, st))
-        return status_prefix(st, "histories and masks of a batch: ");
     carve_batch(b, limits, b->host.data);
     return true;
 }
 
 void batch_close(struct batch *b, struct device *d)
 {
-    if (b->device.data && b->device.data != b->host.data)
+    if (b->owns_device && b->device.data)
         d->backend->free(d, &b->device);
+    if (b->owns_device && b->references_device.data)
+        d->backend->free(d, &b->references_device);
     if (b->host.data)
         d->backend->free(d, &b->host);
-    if (b->references_device.data)
-        d->backend->free(d, &b->references_device);
     if (b->references_host.data)
         d->backend->free(d, &b->references_host);
     memset(b, 0, sizeof *b);
 }
 
-static const void *on_device(const struct batch *b, const void *host)
+const void *batch_on_device(const struct batch *b, const void *host)
 {
     return (const char *)b->device.data + ((const char *)host - (const char *)b->host.data);
 }
@@ -185,7 +207,32 @@ static bool has_penalties(const struct sampling_params *p)
            p->presence_penalty != 0.0f;
 }
 
-static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq *q, int32_t row)
+/* The id that the step before samples for this sequence goes to `dst`. */
+static void feed(struct batch *b, const struct batch *previous, const struct step_seq *q,
+                 const int32_t *dst)
+{
+    const int32_t row = previous->row_of_seq[q->previous];
+    assert(row >= 0 && row < previous->num_sample_rows);
+    b->feed_dst[b->num_feeds] = (int32_t *)dst;
+    b->feed_rows[b->num_feeds++] = row;
+}
+
+/* The history, where it is looked at; its last id may be one that is still being sampled. */
+static void fill_history(struct batch *b, const struct batch *previous, const struct step_seq *q,
+                         int32_t i)
+{
+    const struct request *r = q->request;
+    b->sampling.token_ids[i] = NULL;
+    if (b->limits.copy_references && !has_penalties(&r->params))
+        return;
+    const int32_t *ids = refer(b, r->token_ids, (size_t)q->num_tokens);
+    b->sampling.token_ids[i] = ids;
+    if (q->fed)
+        feed(b, previous, q, ids + q->num_tokens - 1);
+}
+
+static void fill_sample_row(struct batch *b, const struct batch *previous, int32_t seq,
+                            const struct step_seq *q, int32_t row)
 {
     struct batch_sampling *s = &b->sampling;
     const struct request *r = q->request;
@@ -193,6 +240,7 @@ static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq 
     int32_t i = b->num_sample_rows++;
     b->sample_rows[i] = row;
     b->sample_seq[i] = seq;
+    b->row_of_seq[seq] = i;
     s->temperature[i] = p->temperature;
     s->top_p[i] = p->top_p;
     s->min_p[i] = p->min_p;
@@ -202,10 +250,7 @@ static void fill_sample_row(struct batch *b, int32_t seq, const struct step_seq 
     s->repetition_penalty[i] = p->repetition_penalty;
     s->seed[i] = r->seed;
     s->position[i] = (uint64_t)(q->num_tokens - r->num_prompt_tokens);
-    if (!b->limits.copy_references || has_penalties(p)) /* nothing else looks at them */
-        s->token_ids[i] = refer(b, r->token_ids, (size_t)q->num_tokens);
-    else
-        s->token_ids[i] = NULL;
+    fill_history(b, previous, q, i);
     s->num_prompt_tokens[i] = r->num_prompt_tokens;
     s->num_tokens[i] = q->num_tokens;
     s->allowed_mask[i] = refer(b, p->allowed_mask, mask_words(&b->limits));
@@ -235,7 +280,7 @@ static void fill_prompt_rows(struct batch *b, int32_t seq, const struct step_seq
     }
 }
 
-static int32_t *block_table(const struct batch *b, int32_t group, int32_t seq)
+int32_t *batch_block_table(const struct batch *b, int32_t group, int32_t seq)
 {
     size_t row = (size_t)group * (size_t)b->limits.max_num_seqs + (size_t)seq;
     return b->block_tables + row * (size_t)b->block_table_stride;
@@ -248,7 +293,7 @@ static void fill_group(struct batch *b, int32_t group, int32_t seq, const struct
 {
     const int32_t block_size = b->limits.block_size, first = q->first_blocks[group];
     int32_t *slots = b->slot_mapping + (size_t)group * (size_t)b->limits.max_num_tokens + row;
-    memcpy(block_table(b, group, seq) + first, table + first,
+    memcpy(batch_block_table(b, group, seq) + first, table + first,
            (size_t)(q->num_blocks - first) * sizeof(int32_t));
     for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
         int32_t position = q->num_computed_tokens + i;
@@ -257,22 +302,27 @@ static void fill_group(struct batch *b, int32_t group, int32_t seq, const struct
     }
 }
 
-static void fill_seq(struct batch *b, int32_t seq, const struct step *step, int32_t row)
+static void fill_seq(struct batch *b, const struct batch *previous, int32_t seq,
+                     const struct step *step, int32_t row)
 {
     const struct step_seq *q = &step->seqs[seq];
+    const int32_t num_known = q->num_tokens - q->fed;
     for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
         fill_group(b, g, seq, q, q->block_tables + (size_t)g * (size_t)step->block_table_stride,
                    row);
     for (int32_t i = 0; i < q->num_scheduled_tokens; i++) {
         int32_t position = q->num_computed_tokens + i;
-        b->input_ids[row + i] = q->request->token_ids[position];
+        b->input_ids[row + i] = position < num_known ? q->request->token_ids[position] : 0;
         b->positions[row + i] = position;
+        if (position >= num_known)
+            feed(b, previous, q, batch_on_device(b, &b->input_ids[row + i]));
     }
+    b->row_of_seq[seq] = -1;
     b->seq_lens[seq] = q->num_computed_tokens + q->num_scheduled_tokens;
     b->query_start_loc[seq + 1] = row + q->num_scheduled_tokens;
     fill_prompt_rows(b, seq, q, row);
     if (q->sample)
-        fill_sample_row(b, seq, q, row + q->num_scheduled_tokens - 1);
+        fill_sample_row(b, previous, seq, q, row + q->num_scheduled_tokens - 1);
 }
 
 /* What the ops are told of the step: the same for all groups but for the tables and slots. */
@@ -285,25 +335,26 @@ static void describe_step(struct batch *b, int32_t num_seqs, int32_t max_query_l
             .num_tokens = b->query_start_loc[num_seqs],
             .max_query_len = max_query_len,
             .max_seq_len = max_seq_len,
-            .query_start_loc = on_device(b, b->query_start_loc),
-            .seq_lens = on_device(b, b->seq_lens),
-            .block_tables = on_device(b, block_table(b, g, 0)),
+            .query_start_loc = batch_on_device(b, b->query_start_loc),
+            .seq_lens = batch_on_device(b, b->seq_lens),
+            .block_tables = batch_on_device(b, batch_block_table(b, g, 0)),
             .block_table_stride = b->block_table_stride,
             .slot_mapping =
-                on_device(b, b->slot_mapping + (size_t)g * (size_t)b->limits.max_num_tokens),
+                batch_on_device(b, b->slot_mapping + (size_t)g * (size_t)b->limits.max_num_tokens),
         };
     b->forward = (struct forward_batch){ .num_tokens = b->query_start_loc[num_seqs],
-                                         .input_ids = on_device(b, b->input_ids),
-                                         .positions = on_device(b, b->positions),
+                                         .input_ids = batch_on_device(b, b->input_ids),
+                                         .positions = batch_on_device(b, b->positions),
                                          .attn = b->attn };
 }
 
-void batch_fill(struct batch *b, const struct step *step)
+void batch_fill(struct batch *b, const struct step *step, const struct batch *previous)
 {
     int32_t row = 0, max_query_len = 0, max_seq_len = 0;
     assert(step->num_seqs <= b->limits.max_num_seqs);
     assert(step->num_tokens <= b->limits.max_num_tokens);
-    b->num_sample_rows = b->num_prompt_rows = 0;
+    b->num_sample_rows = b->num_prompt_rows = b->num_feeds = 0;
+    b->feed_from = previous ? batch_on_device(previous, previous->sampled_ids) : NULL;
     b->any_logprobs = b->capture = false;
     b->bucket = (struct graph_bucket){ 0 };
     b->references_used = 0;
@@ -312,14 +363,17 @@ void batch_fill(struct batch *b, const struct step *step)
     for (int32_t i = 0; i < step->num_seqs; i++) {
         const struct step_seq *q = &step->seqs[i];
         assert(q->num_blocks <= b->block_table_stride);
-        fill_seq(b, i, step, row);
+        fill_seq(b, previous, i, step, row);
         row += q->num_scheduled_tokens;
         if (q->num_scheduled_tokens > max_query_len)
             max_query_len = q->num_scheduled_tokens;
         if (b->seq_lens[i] > max_seq_len)
             max_seq_len = b->seq_lens[i];
     }
+    b->num_seqs = step->num_seqs;
+    b->max_seq_len = max_seq_len;
     b->num_run_rows = b->num_sample_rows;
+    b->make_logprobs = b->any_logprobs;
     describe_step(b, step->num_seqs, max_query_len, max_seq_len);
 }
 
@@ -362,7 +416,7 @@ void batch_pad(struct batch *b, const struct graph_bucket *bucket)
     }
     b->bucket = *bucket;
     b->num_run_rows = bucket->num_seqs;
-    b->any_logprobs = true; /* rows say for themselves whether they want them */
+    b->make_logprobs = true; /* rows say for themselves whether they want them */
     describe_step(b, bucket->num_seqs, 1, bucket->max_seq_len);
     b->forward.num_tokens = bucket->num_seqs;
     for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
@@ -375,22 +429,22 @@ void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,
     const struct batch_sampling *s = &b->sampling;
     *out = (struct sampling_metadata){
         .num_rows = count,
-        .temperature = on_device(b, s->temperature + begin),
-        .top_p = on_device(b, s->top_p + begin),
-        .min_p = on_device(b, s->min_p + begin),
-        .top_k = on_device(b, s->top_k + begin),
-        .presence_penalty = on_device(b, s->presence_penalty + begin),
-        .frequency_penalty = on_device(b, s->frequency_penalty + begin),
-        .repetition_penalty = on_device(b, s->repetition_penalty + begin),
-        .seed = on_device(b, s->seed + begin),
-        .position = on_device(b, s->position + begin),
-        .token_ids = on_device(b, s->token_ids + begin),
-        .num_prompt_tokens = on_device(b, s->num_prompt_tokens + begin),
-        .num_tokens = on_device(b, s->num_tokens + begin),
-        .bias_start = on_device(b, s->bias_start + begin),
-        .bias_ids = on_device(b, s->bias_ids),
-        .bias_values = on_device(b, s->bias_values),
-        .allowed_mask = on_device(b, s->allowed_mask + begin),
+        .temperature = batch_on_device(b, s->temperature + begin),
+        .top_p = batch_on_device(b, s->top_p + begin),
+        .min_p = batch_on_device(b, s->min_p + begin),
+        .top_k = batch_on_device(b, s->top_k + begin),
+        .presence_penalty = batch_on_device(b, s->presence_penalty + begin),
+        .frequency_penalty = batch_on_device(b, s->frequency_penalty + begin),
+        .repetition_penalty = batch_on_device(b, s->repetition_penalty + begin),
+        .seed = batch_on_device(b, s->seed + begin),
+        .position = batch_on_device(b, s->position + begin),
+        .token_ids = batch_on_device(b, s->token_ids + begin),
+        .num_prompt_tokens = batch_on_device(b, s->num_prompt_tokens + begin),
+        .num_tokens = batch_on_device(b, s->num_tokens + begin),
+        .bias_start = batch_on_device(b, s->bias_start + begin),
+        .bias_ids = batch_on_device(b, s->bias_ids),
+        .bias_values = batch_on_device(b, s->bias_values),
+        .allowed_mask = batch_on_device(b, s->allowed_mask + begin),
     };
 }
 
@@ -401,12 +455,12 @@ static void logprob_rows(const struct batch *b, const struct logprobs_request *a
 {
     size_t top = (size_t)begin * (size_t)all->max_top;
     out->max_top = all->max_top;
-    out->target_ids = on_device(b, targets + begin);
-    out->num_top = on_device(b, num_top + begin);
-    out->target_logprob = (float *)on_device(b, all->target_logprob + begin);
-    out->target_rank = (int32_t *)on_device(b, all->target_rank + begin);
-    out->top_ids = (int32_t *)on_device(b, all->top_ids + top);
-    out->top_logprobs = (float *)on_device(b, all->top_logprobs + top);
+    out->target_ids = batch_on_device(b, targets + begin);
+    out->num_top = batch_on_device(b, num_top + begin);
+    out->target_logprob = (float *)batch_on_device(b, all->target_logprob + begin);
+    out->target_rank = (int32_t *)batch_on_device(b, all->target_rank + begin);
+    out->top_ids = (int32_t *)batch_on_device(b, all->top_ids + top);
+    out->top_logprobs = (float *)batch_on_device(b, all->top_logprobs + top);
 }
 
 void batch_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
@@ -421,25 +475,6 @@ void batch_prompt_logprob_rows(const struct batch *b, int32_t begin, int32_t cou
 {
     logprob_rows(b, &b->prompt_logprobs, b->prompt_targets, b->prompt_num_top, begin, out);
     out->num_rows = count;
-}
-
-void batch_upload(struct batch *b, struct device *d)
-{
-    if (b->device.data != b->host.data) /* inputs come first in the block, outputs last */
-        d->backend->copy(d, b->device.data, b->host.data,
-                         (size_t)((char *)b->sampled_ids - (char *)b->host.data), COPY_TO_DEVICE);
-    if (b->references_used > 0)
-        d->backend->copy(d, b->references_device.data, b->references_host.data, b->references_used,
-                         COPY_TO_DEVICE);
-}
-
-void batch_download(struct batch *b, struct device *d)
-{
-    if (b->device.data == b->host.data)
-        return;
-    size_t begin = (size_t)((char *)b->sampled_ids - (char *)b->host.data);
-    d->backend->copy(d, (char *)b->host.data + begin, (char *)b->device.data + begin,
-                     b->host.size_bytes - begin, COPY_TO_HOST);
 }
 
 /* Entry 0 is the target's; the best ones follow. */

@@ -2,7 +2,11 @@
  *
  * Filled by the engine thread (batch_fill), read by the worker while the step runs. Addresses never
  * change, so a captured graph can be replayed. Where the device reads host memory the twin is the
- * staging block itself. */
+ * staging block itself.
+ *
+ * Two batches may take turns, so that one is filled while the step of the other runs. On a device
+ * they have one twin, since that runs one step after the other. A token that is still being sampled
+ * is then fed to the next step on the device: the host does not know it yet. */
 #ifndef INFERD_ENGINE_EXEC_BATCH_H
 #define INFERD_ENGINE_EXEC_BATCH_H
 
@@ -18,8 +22,8 @@ struct batch_limits {
     int32_t max_num_seqs, max_num_tokens, max_model_len, block_size, max_logprobs;
     int32_t num_kv_groups; /* of the KV cache; at least 1 */
     int32_t vocab_size;
-    /* The device does not read host memory: histories and masks, which rows name by pointer, are
-     * copied to it when a row needs them. */
+    /* Histories and masks, which rows name by pointer, are copied when a row needs them: the device
+     * does not read host memory, or the histories grow while it does. */
     bool copy_references;
 };
 
@@ -36,10 +40,19 @@ struct batch {
     /* [num_kv_groups, max_num_seqs, block_table_stride] */
     int32_t *block_tables;
     int32_t block_table_stride;
+    int32_t num_seqs, max_seq_len; /* of the step, whatever it is padded to */
 
     /* What the step was padded to (batch_pad); num_seqs 0: it was not. */
     struct graph_bucket bucket;
     bool capture; /* no step: run it to make the bucket's graph, see graph_pool.h */
+    int32_t mark; /* the device's, by which this batch's step is waited for */
+    bool owns_device;
+
+    /* --- tokens that the step before samples: *feed_dst[i] = feed_from[feed_rows[i]] --- */
+    int32_t num_feeds;
+    int32_t **feed_dst; /* [2 * max_num_seqs] device addresses: of an input id, and in a history */
+    int32_t *feed_rows;
+    const int32_t *feed_from; /* device address: that step's sampled_ids */
 
     /* --- rows that sample; row r belongs to step sequence sample_seq[r] --- */
     int32_t num_sample_rows;
@@ -55,9 +68,11 @@ struct batch {
         const uint32_t **allowed_mask;
         int32_t *bias_start, *bias_ids;
         float *bias_values;
-    } sampling;        /* [max_num_seqs] each; bias: CSR */
-    bool any_logprobs; /* some sample row wants them */
-    int32_t *num_top;  /* [max_num_seqs] per sample row; -1: none wanted */
+    } sampling;          /* [max_num_seqs] each; bias: CSR */
+    int32_t *row_of_seq; /* [max_num_seqs] the sampling row of a step sequence, or -1 */
+    bool any_logprobs;   /* some sample row wants them */
+    bool make_logprobs;  /* a padded batch makes them for rows that say so, wanted or not */
+    int32_t *num_top;    /* [max_num_seqs] per sample row; -1: none wanted */
 
     /* --- prompt tokens whose log-probabilities are wanted --- */
     int32_t num_prompt_rows;
@@ -80,10 +95,12 @@ struct batch {
 
 /* Exact bytes of the staging block and of the references. */
 size_t batch_bytes(const struct batch_limits *limits);
+/* `other`: a batch that takes turns with this one, to be closed after it; or NULL. */
 bool batch_open(struct batch *b, const struct batch_limits *limits, struct device *d,
-                struct status *st);
+                const struct batch *other, struct status *st);
 void batch_close(struct batch *b, struct device *d);
-void batch_fill(struct batch *b, const struct step *step);
+/* `previous` is the batch of the step before, where some sequence is fed from that. */
+void batch_fill(struct batch *b, const struct step *step, const struct batch *previous);
 /* Whether every sequence of the filled batch brings one token and samples: what graphs are of. */
 bool batch_is_decode(const struct batch *b);
 /* Adds empty sequences to such a batch, up to the bucket's, and tells the ops its upper bounds:
@@ -96,7 +113,11 @@ void batch_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
                         struct logprobs_request *out);
 void batch_prompt_logprob_rows(const struct batch *b, int32_t begin, int32_t count,
                                struct logprobs_request *out);
-/* What the worker calls around the forward pass. */
+/* A group's table of a sequence in the staging block. */
+int32_t *batch_block_table(const struct batch *b, int32_t group, int32_t seq);
+/* Where the device finds what lies at `host` in the staging block. */
+const void *batch_on_device(const struct batch *b, const void *host);
+/* batch_copy.c: what the worker calls around the forward pass. */
 void batch_upload(struct batch *b, struct device *d);
 void batch_download(struct batch *b, struct device *d);
 /* Spreads the outputs: into `output`, and prompt log-probabilities into the requests. */

@@ -220,11 +220,14 @@ void executor_unload_weights(struct executor *x)
 static bool open_batches(struct executor *x, const struct memory_plan *plan, struct status *st)
 {
     const bool shared = x->workers[0].device->backend->caps & BACKEND_HOST_MEMORY;
-    const int32_t count = shared ? 1 : x->num_workers;
-    x->batches = xcalloc((size_t)count, sizeof *x->batches);
-    for (int32_t i = 0; i < count; i++) {
-        x->num_batches++;
-        if (!batch_open(&x->batches[i], &plan->batch_limits, x->workers[i].device, st))
+    x->num_batches = shared ? 1 : x->num_workers;
+    x->num_turns = plan->num_batches;
+    assert(x->num_turns <= DEVICE_NUM_MARKS);
+    x->batches = xcalloc((size_t)x->num_turns * (size_t)x->num_batches, sizeof *x->batches);
+    for (int32_t i = 0; i < x->num_turns * x->num_batches; i++) {
+        const struct batch *other = i < x->num_batches ? NULL : &x->batches[i - x->num_batches];
+        if (!batch_open(&x->batches[i], &plan->batch_limits, x->workers[i % x->num_batches].device,
+                        other, st))
             return false;
     }
     return true;
@@ -248,11 +251,11 @@ bool executor_allocate(struct executor *x, const struct memory_plan *plan, struc
 
 void executor_release(struct executor *x)
 {
-    for (int32_t i = 0; i < x->num_batches; i++)
-        batch_close(&x->batches[i], x->workers[i].device);
+    for (int32_t i = x->batches ? x->num_turns * x->num_batches - 1 : -1; i >= 0; i--)
+        batch_close(&x->batches[i], x->workers[i % x->num_batches].device);
     free(x->batches);
     x->batches = NULL;
-    x->num_batches = 0;
+    x->num_batches = x->num_turns = 0;
     for (int32_t i = x->num_workers - 1; i >= 0; i--)
         worker_release(&x->workers[i]);
 }
@@ -274,12 +277,19 @@ void executor_stop(struct executor *x)
 {
     for (int32_t i = 0; i < x->num_workers; i++)
         worker_stop(&x->workers[i]);
+    x->first_turn = x->num_submitted = 0;
 }
 
-static void post(struct executor *x)
+/* The batches of a turn, by rank. */
+static struct batch *batches_of(const struct executor *x, int32_t turn)
+{
+    return &x->batches[turn * x->num_batches];
+}
+
+static void post(struct executor *x, int32_t turn)
 {
     for (int32_t i = 0; i < x->num_workers; i++)
-        worker_post(&x->workers[i], &x->batches[i < x->num_batches ? i : 0]);
+        worker_post(&x->workers[i], &batches_of(x, turn)[i < x->num_batches ? i : 0]);
 }
 
 /* Waits for all ranks; the first failure counts. */
@@ -302,11 +312,11 @@ bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, 
     for (int32_t i = total - 1; i >= 0; i--) {
         const struct graph_bucket bucket = graph_buckets_get(&x->graphs, i);
         for (int32_t b = 0; b < x->num_batches; b++) {
-            batch_fill(&x->batches[b], &nobody);
+            batch_fill(&x->batches[b], &nobody, NULL);
             batch_pad(&x->batches[b], &bucket);
             x->batches[b].capture = true;
         }
-        post(x);
+        post(x, 0);
         if (!await(x, st))
             return false;
         if (told)
@@ -328,19 +338,25 @@ static void pad(const struct graph_buckets *graphs, struct batch *batch)
 
 void executor_submit(struct executor *x, const struct step *step)
 {
-    assert(!x->submitted);
+    const int32_t turn = (x->first_turn + x->num_submitted) % x->num_turns;
+    assert(x->num_submitted < x->num_turns);
     for (int32_t i = 0; i < x->num_batches; i++) {
-        batch_fill(&x->batches[i], step);
-        pad(&x->graphs, &x->batches[i]);
+        const struct batch *previous =
+            x->num_submitted > 0 ? &batches_of(x, x->first_turn)[i] : NULL;
+        batch_fill(&batches_of(x, turn)[i], step, previous);
+        pad(&x->graphs, &batches_of(x, turn)[i]);
     }
-    x->submitted = step;
-    post(x);
+    x->submitted[turn] = step;
+    x->num_submitted++;
+    post(x, turn);
 }
 
 void executor_collect(struct executor *x, struct step_output *output)
 {
-    assert(x->submitted);
+    const int32_t turn = x->first_turn;
+    assert(x->num_submitted > 0);
     if (await(x, &output->status))
-        batch_collect(&x->batches[0], x->submitted, output);
-    x->submitted = NULL;
+        batch_collect(&batches_of(x, turn)[0], x->submitted[turn], output);
+    x->first_turn = (turn + 1) % x->num_turns;
+    x->num_submitted--;
 }

@@ -11,11 +11,13 @@ struct executor {
     struct worker *workers; /* [num_workers], by rank */
     int32_t num_workers;
     int32_t ranks_per_device; /* the most that share one device, and its memory */
-    /* One that all ranks read, or one for each where devices have memory of their own. */
-    struct batch *batches; /* [num_batches] */
-    int32_t num_batches;
-    struct graph_buckets graphs;  /* of all ranks */
-    const struct step *submitted; /* between submit and collect */
+    /* For each turn one that all ranks read, or one for each where devices have memory of their
+     * own. Steps take turns, as many as may be under way. */
+    struct batch *batches; /* [num_turns, num_batches] */
+    int32_t num_batches, num_turns;
+    struct graph_buckets graphs;                    /* of all ranks */
+    const struct step *submitted[DEVICE_NUM_MARKS]; /* by turn */
+    int32_t first_turn, num_submitted;              /* the earliest step under way; how many are */
 };
 
 /* Which ranks there are. */
@@ -47,9 +49,10 @@ bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, 
                       void *arg, struct status *st);
 
 /* Fills the batch, posts it to every worker and returns. The step must stay as it is until
- * executor_collect. */
+ * executor_collect. As many as the plan's num_batches may be under way. */
 void executor_submit(struct executor *x, const struct step *step);
-/* Waits for all workers; output->status says whether the step succeeded, at every rank. */
+/* Waits for the earliest step at all workers; output->status says whether it succeeded, at every
+ * rank. */
 void executor_collect(struct executor *x, struct step_output *output);
 
 #endif

@@ -32,14 +32,18 @@ static void set_limits(const struct model *m, const struct device *d,
     p->decoder_limits.max_num_tokens = o->max_num_batched_tokens;
     p->decoder_limits.max_logits_rows =
         o->max_num_seqs < MAX_LOGITS_ROWS ? o->max_num_seqs : MAX_LOGITS_ROWS;
-    p->batch_limits = (struct batch_limits){ .max_num_seqs = o->max_num_seqs,
-                                             .max_num_tokens = o->max_num_batched_tokens,
-                                             .max_model_len = p->max_model_len,
-                                             .block_size = o->block_size,
-                                             .max_logprobs = o->max_logprobs,
-                                             .num_kv_groups = p->kv_spec.num_groups,
-                                             .vocab_size = m->desc.vocab_size,
-                                             .copy_references = !host_memory };
+    p->batch_limits =
+        (struct batch_limits){ .max_num_seqs = o->max_num_seqs,
+                               .max_num_tokens = o->max_num_batched_tokens,
+                               .max_model_len = p->max_model_len,
+                               .block_size = o->block_size,
+                               .max_logprobs = o->max_logprobs,
+                               .num_kv_groups = p->kv_spec.num_groups,
+                               .vocab_size = m->desc.vocab_size,
+                               .copy_references = !host_memory || p->num_batches > 1 };
+    p->batch_is_shared = host_memory;
+    /* Where the device has memory of its own the batches have one twin there. */
+    p->batch_bytes = (host_memory ? (size_t)p->num_batches : 1) * batch_bytes(&p->batch_limits);
     memset(&p->workspace, 0, sizeof p->workspace);
     decoder_workspace(&m->desc, &p->decoder_limits, &p->workspace);
     p->workspace.max_num_seqs = o->max_num_seqs;
@@ -82,8 +86,7 @@ static size_t own_bytes(const struct memory_plan *p)
 /* All but the KV cache, of all ranks of a device. */
 static size_t fixed_bytes(const struct memory_plan *p)
 {
-    bool one_batch = !p->batch_limits.copy_references; /* in the host's memory */
-    size_t batches = one_batch ? 1 : (size_t)p->ranks_per_device;
+    size_t batches = p->batch_is_shared ? 1 : (size_t)p->ranks_per_device;
     return (size_t)p->ranks_per_device * own_bytes(p) + batches * p->batch_bytes;
 }
 
@@ -156,6 +159,7 @@ static bool plan_rank(const struct model *m, struct device *d, const struct memo
     memset(p, 0, sizeof *p);
     p->num_ranks = decoder_desc_num_ranks(&m->desc);
     p->ranks_per_device = o->ranks_per_device > 0 ? o->ranks_per_device : p->num_ranks;
+    p->num_batches = o->num_batches > 1 ? 2 : 1;
     p->block_size = o->block_size;
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
         !weights_plan(m, d, &p->weights, st) || !plan_graphs(m, d, o, p, st))
@@ -169,7 +173,6 @@ static bool plan_rank(const struct model *m, struct device *d, const struct memo
     set_limits(m, d, o, p);
     p->activation_bytes = decoder_activation_bytes(&m->desc, &p->decoder_limits);
     p->workspace_bytes = d->backend->workspace_bytes(d, &p->workspace);
-    p->batch_bytes = batch_bytes(&p->batch_limits);
     size_t available_for_kv;
     int64_t blocks = count_blocks(o, p, budget_of(d, o, &p->memory), &available_for_kv);
     if (blocks < blocks_of_request(p))

@@ -25,6 +25,7 @@ struct memory_plan_options {
     int32_t long_prefill_token_threshold; /* 0: none */
     int32_t tensor_parallel_size;         /* ranks */
     int32_t ranks_per_device;             /* that share a device's memory; 0: all */
+    int32_t num_batches;                  /* steps that may be under way: 2, else 1 */
     bool batch_variant;                   /* see struct workspace_desc */
     enum dtype kv_cache_dtype;
     /* Which graphs are captured, by the device's power to. */
@@ -35,12 +36,13 @@ struct memory_plan_options {
 
 struct memory_plan {
     struct memory_info memory; /* before anything was allocated */
-    int32_t num_ranks, ranks_per_device;
+    int32_t num_ranks, ranks_per_device, num_batches;
+    bool batch_is_shared; /* by the ranks: it lies in the host's memory */
     struct weights_size weights;
     size_t activation_bytes; /* the decoder's arena, logits included */
     size_t workspace_bytes;  /* the device's scratch */
     size_t graph_bytes;      /* what captured steps will take of the driver, an estimate */
-    size_t batch_bytes;      /* staging of a step's inputs and outputs */
+    size_t batch_bytes;      /* a step's inputs and outputs on the device, or on the host all */
     size_t kv_cache_bytes;   /* num_blocks * block_bytes */
     size_t block_bytes;      /* the layers of a group, K and V */
     int32_t num_blocks, block_size;

@@ -8,26 +8,20 @@ static int32_t at_most(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
-static const int32_t *device_rows(const struct batch *b, const int32_t *rows)
-{
-    return (const int32_t *)((const char *)b->device.data +
-                             ((const char *)rows - (const char *)b->host.data));
-}
-
 static void run_sampling(struct model_runner *r, struct batch *b)
 {
     const struct backend *backend = r->device->backend;
     for (int32_t begin = 0; begin < b->num_run_rows; begin += r->max_logits_rows) {
         int32_t count = at_most(r->max_logits_rows, b->num_run_rows - begin);
         const struct tensor *logits =
-            decoder_logits(r->decoder, device_rows(b, b->sample_rows + begin), count);
+            decoder_logits(r->decoder, batch_on_device(b, b->sample_rows + begin), count);
         if (!r->samples)
             continue;
         struct sampling_metadata sampling;
         batch_sampling_rows(b, begin, count, &sampling);
-        int32_t *sampled = (int32_t *)device_rows(b, b->sampled_ids + begin);
+        int32_t *sampled = (int32_t *)batch_on_device(b, b->sampled_ids + begin);
         backend->sample(r->device, sampled, logits, &sampling);
-        if (b->any_logprobs) {
+        if (r->reports && b->make_logprobs) {
             struct logprobs_request logprobs;
             batch_logprob_rows(b, begin, count, &logprobs);
             backend->logprobs(r->device, &logprobs, logits);
@@ -40,8 +34,8 @@ static void run_prompt_logprobs(struct model_runner *r, struct batch *b)
     for (int32_t begin = 0; begin < b->num_prompt_rows; begin += r->max_logits_rows) {
         int32_t count = at_most(r->max_logits_rows, b->num_prompt_rows - begin);
         const struct tensor *logits =
-            decoder_logits(r->decoder, device_rows(b, b->prompt_rows + begin), count);
-        if (!r->samples)
+            decoder_logits(r->decoder, batch_on_device(b, b->prompt_rows + begin), count);
+        if (!r->reports)
             continue;
         struct logprobs_request logprobs;
         batch_prompt_logprob_rows(b, begin, count, &logprobs);
@@ -67,22 +61,33 @@ static bool capture(struct model_runner *r, struct batch *b, struct status *st)
     return graph_pool_end(&r->graphs, &b->bucket, st);
 }
 
-bool model_runner_run(struct model_runner *r, struct batch *b, struct status *st)
+/* Ids that the step before has sampled, and the host does not know. */
+static void feed_tokens(struct model_runner *r, const struct batch *b)
+{
+    if (b->num_feeds > 0)
+        r->device->backend->feed_tokens(
+            r->device, (int32_t *const *)batch_on_device(b, b->feed_dst), b->feed_from,
+            batch_on_device(b, b->feed_rows), b->num_feeds);
+}
+
+bool model_runner_launch(struct model_runner *r, struct batch *b, struct status *st)
 {
     const struct backend *backend = r->device->backend;
     struct graph *graph = graph_pool_find(&r->graphs, &b->bucket);
     if (b->capture && !graph_pool_measure(&r->graphs, st))
         return false;
     batch_upload(b, r->device);
+    feed_tokens(r, b);
     if (graph)
         backend->graph_launch(r->device, graph); /* its error sticks to the device */
     else
         run_ops(r, b);
-    batch_download(b, r->device);
-    if (!backend->sync(r->device, st))
-        return false;
+    if (r->reports)
+        batch_download(b, r->device);
     if (b->capture)
-        return capture(r, b, st) && graph_pool_measure(&r->graphs, st);
+        return backend->sync(r->device, st) && capture(r, b, st) &&
+               graph_pool_measure(&r->graphs, st) && (backend->mark(r->device, b->mark), true);
+    backend->mark(r->device, b->mark);
     struct status why_not;
     if (!graph && graph_pool_is_wanted(&r->graphs, &b->bucket) && !capture(r, b, &why_not))
         graph_pool_give_up(&r->graphs, &why_not);

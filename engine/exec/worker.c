@@ -119,7 +119,8 @@ bool worker_allocate(struct worker *w, const struct memory_plan *plan, struct st
         return false;
     }
     w->runner = (struct model_runner){ d, w->decoder, plan->decoder_limits.max_logits_rows,
-                                       .samples = w->rank == 0 };
+                                       .samples = w->rank == 0 || plan->num_batches > 1,
+                                       .reports = w->rank == 0 };
     graph_pool_init(&w->runner.graphs, d, &plan->graphs);
     return true;
 }
@@ -144,20 +145,19 @@ static void *worker_main(void *arg)
     w->device->backend->bind_thread(w->device);
     pthread_mutex_lock(&w->mutex);
     for (;;) {
-        while (!w->posted && !w->stopping)
+        while (w->num_launched == w->num_posted && !w->stopping)
             pthread_cond_wait(&w->changed, &w->mutex);
-        if (!w->posted)
+        if (w->num_launched == w->num_posted)
             break;
-        struct batch *b = w->posted;
+        const size_t slot = w->num_launched % DEVICE_NUM_MARKS;
+        struct batch *b = w->posted[slot];
         pthread_mutex_unlock(&w->mutex);
         struct status st;
         status_clear(&st);
-        if (!model_runner_run(&w->runner, b, &st) && w->comm->world_size > 1)
-            status_prefix(&st, "rank %d: ", w->rank);
+        model_runner_launch(&w->runner, b, &st);
         pthread_mutex_lock(&w->mutex);
-        w->posted = NULL;
-        w->status = st;
-        w->done = true;
+        w->status[slot] = st;
+        w->num_launched++;
         pthread_cond_broadcast(&w->changed);
     }
     pthread_mutex_unlock(&w->mutex);
@@ -167,6 +167,7 @@ static void *worker_main(void *arg)
 bool worker_start(struct worker *w, struct status *st)
 {
     w->stopping = false;
+    w->num_posted = w->num_launched = w->num_awaited = 0;
     w->started = thread_start(&w->thread, "worker", worker_main, w, st);
     return w->started;
 }
@@ -174,20 +175,29 @@ bool worker_start(struct worker *w, struct status *st)
 void worker_post(struct worker *w, struct batch *b)
 {
     pthread_mutex_lock(&w->mutex);
-    w->posted = b;
-    w->done = false;
+    assert(w->num_posted - w->num_awaited < DEVICE_NUM_MARKS);
+    w->posted[w->num_posted++ % DEVICE_NUM_MARKS] = b;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->mutex);
 }
 
 bool worker_wait(struct worker *w, struct status *st)
 {
+    const size_t slot = w->num_awaited % DEVICE_NUM_MARKS;
     pthread_mutex_lock(&w->mutex);
-    while (!w->done)
+    assert(w->num_awaited < w->num_posted);
+    while (w->num_launched <= w->num_awaited)
         pthread_cond_wait(&w->changed, &w->mutex);
-    *st = w->status;
+    *st = w->status[slot];
+    const int32_t mark = w->posted[slot]->mark;
     pthread_mutex_unlock(&w->mutex);
-    return st->code == STATUS_OK;
+    bool ok = st->code == STATUS_OK && w->device->backend->await(w->device, mark, st);
+    pthread_mutex_lock(&w->mutex);
+    w->num_awaited++;
+    pthread_mutex_unlock(&w->mutex);
+    if (!ok && w->comm->world_size > 1)
+        status_prefix(st, "rank %d: ", w->rank);
+    return ok;
 }
 
 void worker_stop(struct worker *w)

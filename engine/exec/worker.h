@@ -21,14 +21,15 @@ struct worker {
     struct decoder *decoder;
     struct model_runner runner;
 
-    /* --- the mailbox: one batch at a time --- */
+    /* --- the mailbox: batches are launched and waited for in the order in which they came --- */
     pthread_t thread;
     bool started;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    struct batch *posted; /* NULL: none */
-    bool done, stopping;
-    struct status status; /* of the batch that is done */
+    struct batch *posted[DEVICE_NUM_MARKS]; /* the n-th batch is at n modulo the size */
+    struct status status[DEVICE_NUM_MARKS]; /* of launching it */
+    uint64_t num_posted, num_launched, num_awaited;
+    bool stopping;
 };
 
 bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
@@ -37,11 +38,12 @@ bool worker_open(struct worker *w, int32_t rank, const char *backend_name,
 void worker_join(struct worker *w, struct comm *comm);
 /* Any thread; several ranks may load at once. */
 bool worker_load_weights(struct worker *w, const struct model *m, struct status *st);
-/* Workspace, KV cache and decoder, as planned. */
+/* Workspace, KV cache and decoder, as planned. Batches of ranks other than 0 report nothing. */
 bool worker_allocate(struct worker *w, const struct memory_plan *plan, struct status *st);
 bool worker_start(struct worker *w, struct status *st);
+/* At most DEVICE_NUM_MARKS that were not waited for, each with a mark of its own. */
 void worker_post(struct worker *w, struct batch *b);
-/* Waits for the posted batch. */
+/* Waits for the earliest posted batch that was not waited for, on the calling thread. */
 bool worker_wait(struct worker *w, struct status *st);
 void worker_stop(struct worker *w);
 /* Undo in reverse: each is safe to call whether or not its counterpart ran. */

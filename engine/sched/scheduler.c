@@ -17,8 +17,16 @@ struct scheduler {
     int32_t num_preempted;        /* of those that wait */
     int32_t *running;             /* [max_num_seqs] slab indices, by arrival */
     int32_t num_running;
-    int32_t *planned; /* [max_num_seqs] slab indices of the last step's sequences */
-    int32_t num_planned;
+    /* The steps that were filled and not booked, the earliest at first_step. */
+    struct planned_step {
+        struct planned_seq {
+            int32_t index;           /* in the slab */
+            struct request *request; /* one reference: whoever computes may read it */
+        } * seqs;                    /* [max_num_seqs] */
+        int32_t num_seqs;
+    } steps[SCHEDULER_MAX_STEPS];
+    int32_t first_step, num_steps;
+    bool must_book; /* planning found that it can go on only when nothing is under way */
     /* Pending events: at most one per live sequence, and one for each ended since the last take. */
     struct scheduler_event *events; /* [max_events] */
     int32_t max_events, num_events, num_final_events;
@@ -62,12 +70,20 @@ struct scheduler *scheduler_new(const struct scheduler_config *config)
     sequence_slab_init(&s->slab, config->max_waiting + config->max_num_seqs);
     sequence_list_init(&s->waiting);
     s->running = xcalloc((size_t)config->max_num_seqs, sizeof *s->running);
-    s->planned = xcalloc((size_t)config->max_num_seqs, sizeof *s->planned);
+    for (int32_t i = 0; i < SCHEDULER_MAX_STEPS; i++)
+        s->steps[i].seqs = xcalloc((size_t)config->max_num_seqs, sizeof *s->steps[i].seqs);
     s->max_events = 2 * s->slab.capacity;
     s->events = xcalloc((size_t)s->max_events, sizeof *s->events);
     s->event_epoch = 1;
     s->stuck = SEQUENCE_NONE;
     return s;
+}
+
+static void release_step(struct planned_step *step)
+{
+    for (int32_t i = 0; i < step->num_seqs; i++)
+        request_unref(step->seqs[i].request);
+    step->num_seqs = 0;
 }
 
 void scheduler_free(struct scheduler *s)
@@ -80,10 +96,13 @@ void scheduler_free(struct scheduler *s)
     for (int32_t i = 0; i < s->num_events; i++)
         if (s->events[i].reason != FINISH_NONE)
             request_unref(s->events[i].request);
+    for (int32_t i = 0; i < SCHEDULER_MAX_STEPS; i++) {
+        release_step(&s->steps[i]);
+        free(s->steps[i].seqs);
+    }
     kv_cache_manager_free(s->kv);
     sequence_slab_free(&s->slab);
     free(s->running);
-    free(s->planned);
     free(s->events);
     free(s);
 }
@@ -142,6 +161,11 @@ bool scheduler_has_work(const struct scheduler *s)
     return s->num_running + s->waiting.count > 0;
 }
 
+int32_t scheduler_num_steps(const struct scheduler *s)
+{
+    return s->num_steps;
+}
+
 /* --- events and ends ---------------------------------------------------------------------------*/
 
 /* The event that will tell of this sequence, brought up to date. */
@@ -181,17 +205,27 @@ static void finish(struct scheduler *s, int32_t index, enum finish_reason reason
     sequence_slab_put(&s->slab, index);
 }
 
+static bool is_under_way(const struct sequence *seq)
+{
+    return seq->num_issued_tokens > seq->num_computed_tokens;
+}
+
+static bool is_unwanted(const struct scheduler *s, const struct request *r)
+{
+    return request_cancelled(r) || (r->deadline_ns != 0 && s->now_ns >= r->deadline_ns);
+}
+
 static bool finish_if_unwanted(struct scheduler *s, int32_t index)
 {
     const struct sequence *seq = &s->slab.slots[index];
     struct request *r = seq->request;
+    if (!is_unwanted(s, r) || is_under_way(seq))
+        return false;
     if (request_cancelled(r)) {
         bool stopped = atomic_load_explicit(&r->stopped, memory_order_relaxed);
         finish(s, index, stopped ? FINISH_STOP : FINISH_ABORT);
         return true;
     }
-    if (r->deadline_ns == 0 || s->now_ns < r->deadline_ns)
-        return false;
     double seconds =
         r->deadline_ns > r->arrival_ns ? (double)(r->deadline_ns - r->arrival_ns) * 1e-9 : 0.0;
     int32_t num_output_tokens = sequence_num_output_tokens(seq);
@@ -244,24 +278,39 @@ static int32_t chunk_of(const struct scheduler *s, const struct plan *plan, int3
     return threshold > 0 && n > threshold ? threshold : n;
 }
 
+/* Ids there will be once what is under way is done. */
+static int32_t num_tokens_to_come(const struct sequence *seq)
+{
+    return seq->num_tokens + seq->num_pending_tokens;
+}
+
 static void add_to_step(struct scheduler *s, struct step *step, struct plan *plan, int32_t index,
                         int32_t num_scheduled)
 {
-    const struct sequence *seq = &s->slab.slots[index];
-    int32_t num_after = seq->num_computed_tokens + num_scheduled;
-    assert(num_scheduled > 0 && num_scheduled <= plan->budget && num_after <= seq->num_tokens);
+    struct sequence *seq = &s->slab.slots[index];
+    struct planned_step *planned = &s->steps[(s->first_step + s->num_steps) % SCHEDULER_MAX_STEPS];
+    const int32_t num_tokens = num_tokens_to_come(seq);
+    const int32_t num_after = seq->num_issued_tokens + num_scheduled;
+    const bool sample = num_after == num_tokens;
+    assert(num_scheduled > 0 && num_scheduled <= plan->budget && num_after <= num_tokens);
     plan->budget -= num_scheduled;
     plan->promised += kv_cache_manager_missing(s->kv, seq);
-    s->planned[step->num_seqs] = index;
-    step->seqs[step->num_seqs++] =
+    planned->seqs[planned->num_seqs++] =
+        (struct planned_seq){ .index = index, .request = request_ref(seq->request) };
+    step->seqs[step->num_seqs] =
         (struct step_seq){ .request = seq->request,
-                           .num_tokens = seq->num_tokens,
-                           .num_computed_tokens = seq->num_computed_tokens,
+                           .num_tokens = num_tokens,
+                           .num_computed_tokens = seq->num_issued_tokens,
                            .num_scheduled_tokens = num_scheduled,
                            .block_tables = kv_cache_manager_tables(s->kv, seq),
                            .first_blocks = kv_cache_manager_firsts(s->kv, seq),
                            .num_blocks = seq->num_blocks,
-                           .sample = num_after == seq->num_tokens };
+                           .sample = sample,
+                           .fed = seq->num_pending_tokens > 0,
+                           .previous = seq->step_index };
+    seq->num_issued_tokens = num_after;
+    seq->num_pending_tokens += sample;
+    seq->step_index = step->num_seqs++;
     step->num_tokens += num_scheduled;
 }
 
@@ -270,7 +319,9 @@ static int32_t preempt_latest(struct scheduler *s)
 {
     int32_t index = s->running[--s->num_running];
     struct sequence *seq = &s->slab.slots[index];
+    assert(!is_under_way(seq));
     kv_cache_manager_release(s->kv, seq);
+    seq->num_issued_tokens = 0;
     seq->status = SEQUENCE_PREEMPTED;
     seq->request->num_preemptions++;
     sequence_list_push_front(&s->waiting, &s->slab, index);
@@ -279,16 +330,31 @@ static int32_t preempt_latest(struct scheduler *s)
     return index;
 }
 
+/* Whether it will have ended, for all one knows, when what is under way is done. */
+static bool is_ending(const struct scheduler *s, const struct sequence *seq)
+{
+    if (!is_under_way(seq))
+        return false;
+    const int32_t num_output_tokens = num_tokens_to_come(seq) - seq->request->num_prompt_tokens;
+    const bool ends =
+        seq->num_pending_tokens > 0 && (num_output_tokens >= seq->request->max_tokens ||
+                                        num_tokens_to_come(seq) >= s->config.max_model_len);
+    return ends || is_unwanted(s, seq->request);
+}
+
 static void schedule_running(struct scheduler *s, struct step *step, struct plan *plan)
 {
     for (int32_t i = 0; i < s->num_running && plan->budget > 0; i++) {
         int32_t index = s->running[i];
         struct sequence *seq = &s->slab.slots[index];
-        int32_t n = chunk_of(s, plan, seq->num_tokens - seq->num_computed_tokens);
+        if (is_ending(s, seq))
+            continue;
+        int32_t n = chunk_of(s, plan, num_tokens_to_come(seq) - seq->num_issued_tokens);
         /* Those preempted come later in the array, so none of them is in the step yet. */
-        while (!kv_cache_manager_grow(s->kv, seq, seq->num_computed_tokens + n)) {
+        while (!kv_cache_manager_grow(s->kv, seq, seq->num_issued_tokens + n)) {
             plan->preempted = true;
-            if (preempt_latest(s) == index)
+            s->must_book = s->num_steps > 0; /* blocks may come free by what is under way */
+            if (s->must_book || preempt_latest(s) == index)
                 return;
         }
         add_to_step(s, step, plan, index, n);
@@ -311,6 +377,7 @@ static void start(struct scheduler *s, int32_t index, const struct kv_cache_hit 
             s->totals.prefix_cache_hits += (uint64_t)hit->num_tokens;
         }
     }
+    seq->num_issued_tokens = hit->num_tokens;
     seq->status = SEQUENCE_RUNNING;
 }
 
@@ -340,23 +407,28 @@ static void schedule_waiting(struct scheduler *s, struct step *step, struct plan
 
 void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step)
 {
+    assert(s->num_steps < SCHEDULER_MAX_STEPS);
     s->now_ns = now_ns;
     step->num_seqs = step->num_tokens = 0;
     step->block_table_stride = kv_cache_manager_stride(s->kv);
     drop_unwanted(s);
+    if (s->must_book && s->num_steps > 0)
+        return;
+    s->must_book = false;
     struct plan plan = { .budget = s->config.max_num_batched_tokens };
     schedule_running(s, step, &plan);
     if (!plan.preempted)
         schedule_waiting(s, step, &plan);
-    s->num_planned = step->num_seqs;
+    s->num_steps += step->num_seqs > 0;
 }
 
 /* --- update ------------------------------------------------------------------------------------*/
 
-/* Appends what the step sampled for its sequence i, and looks whether that was the last token. */
-static void append_token(struct scheduler *s, int32_t i, const struct step_output *output)
+/* Appends what the step sampled for its sequence i, which is at `index`, and looks whether that was
+ * the last token. */
+static void append_token(struct scheduler *s, int32_t index, int32_t i,
+                         const struct step_output *output)
 {
-    int32_t index = s->planned[i];
     struct sequence *seq = &s->slab.slots[index];
     struct request *r = seq->request;
     int32_t num_output_tokens = sequence_num_output_tokens(seq);
@@ -382,13 +454,13 @@ static void append_token(struct scheduler *s, int32_t i, const struct step_outpu
 }
 
 /* Books sequence i of a step that succeeded. */
-static void book(struct scheduler *s, int32_t i, const struct step_seq *planned,
+static void book(struct scheduler *s, int32_t index, int32_t i, const struct step_seq *planned,
                  const struct step_output *output)
 {
-    int32_t index = s->planned[i];
     struct sequence *seq = &s->slab.slots[index];
     struct request *r = seq->request;
     seq->num_computed_tokens += planned->num_scheduled_tokens;
+    seq->num_pending_tokens -= planned->sample;
     int32_t num_prompt = seq->num_computed_tokens < r->num_prompt_tokens ? seq->num_computed_tokens
                                                                          : r->num_prompt_tokens;
     if (num_prompt > seq->num_counted_tokens) {
@@ -412,25 +484,31 @@ static void book(struct scheduler *s, int32_t i, const struct step_seq *planned,
     if (r->max_tokens == 0)
         finish(s, index, FINISH_LENGTH);
     else
-        append_token(s, i, output);
+        append_token(s, index, i, output);
 }
 
 void scheduler_update(struct scheduler *s, uint64_t now_ns, const struct step *step,
                       const struct step_output *output)
 {
-    assert(step->num_seqs == s->num_planned);
+    struct planned_step *planned = &s->steps[s->first_step];
+    assert(s->num_steps > 0 && step->num_seqs == planned->num_seqs);
     s->now_ns = now_ns;
-    for (int32_t i = 0; i < s->num_planned; i++) {
-        struct sequence *seq = &s->slab.slots[s->planned[i]];
-        assert(seq->status == SEQUENCE_RUNNING && seq->request == step->seqs[i].request);
+    for (int32_t i = 0; i < planned->num_seqs; i++) {
+        const int32_t index = planned->seqs[i].index;
+        const struct sequence *seq = &s->slab.slots[index];
+        assert(planned->seqs[i].request == step->seqs[i].request);
+        if (seq->status != SEQUENCE_RUNNING || seq->request != planned->seqs[i].request)
+            continue; /* it ended by the step before; its slot may be another's by now */
         if (output->status.code == STATUS_OK) {
-            book(s, i, &step->seqs[i], output);
+            book(s, index, i, &step->seqs[i], output);
         } else {
             seq->request->error = output->status;
-            finish(s, s->planned[i], FINISH_ERROR);
+            finish(s, index, FINISH_ERROR);
         }
     }
-    s->num_planned = 0;
+    release_step(planned);
+    s->first_step = (s->first_step + 1) % SCHEDULER_MAX_STEPS;
+    s->num_steps--;
     compact_running(s);
 }
 
@@ -445,7 +523,7 @@ int32_t scheduler_take_events(struct scheduler *s, struct scheduler_event **even
 
 void scheduler_abort_all(struct scheduler *s, enum finish_reason reason, const struct status *error)
 {
-    assert(reason != FINISH_NONE);
+    assert(reason != FINISH_NONE && s->num_steps == 0);
     for (int32_t i = 0; i < s->slab.num_touched; i++) {
         if (s->slab.slots[i].status == SEQUENCE_FREE)
             continue;
@@ -453,7 +531,7 @@ void scheduler_abort_all(struct scheduler *s, enum finish_reason reason, const s
             s->slab.slots[i].request->error = *error;
         finish(s, i, reason);
     }
-    s->num_running = s->num_planned = 0;
+    s->num_running = 0;
 }
 
 bool scheduler_reset_prefix_cache(struct scheduler *s)

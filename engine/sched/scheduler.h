@@ -48,6 +48,9 @@ struct scheduler_stats {
 
 struct scheduler;
 
+/* Steps that may have been filled and not booked. */
+enum { SCHEDULER_MAX_STEPS = 2 };
+
 struct scheduler *scheduler_new(const struct scheduler_config *config);
 void scheduler_free(struct scheduler *s);
 /* True where a request of that size can ever run: it fits max_model_len and all the blocks. */
@@ -58,8 +61,11 @@ int32_t scheduler_room(const struct scheduler *s);
 /* Takes over one reference; the request waits. It must fit (scheduler_fits). */
 void scheduler_add(struct scheduler *s, struct request *r);
 bool scheduler_has_work(const struct scheduler *s);
+/* Steps that were filled and not booked; below SCHEDULER_MAX_STEPS another may be planned. */
+int32_t scheduler_num_steps(const struct scheduler *s);
 /* Drops cancelled and overdue sequences (they become events), then fills `step`; step->num_seqs is
- * 0 when nothing can run. Sets request->scheduled_ns and num_cached_tokens at a first start.
+ * 0 when nothing can run, and then there is nothing to book. Sets request->scheduled_ns and
+ * num_cached_tokens at a first start.
  *
  * Running sequences are checked for that every step, waiting ones in turn, SCHEDULER_SWEEP of them
  * per step, and whenever they come to the front. A cancelled sequence ends with FINISH_ABORT, or
@@ -68,19 +74,26 @@ bool scheduler_has_work(const struct scheduler *s);
  * output yet (the client can still be given an error), else with FINISH_ABORT (its stream ends). */
 enum { SCHEDULER_SWEEP = 512 };
 void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step);
-/* Books the outcome of the step that schedule filled last: appends tokens and logprobs to the
- * requests, advances counts, finishes sequences (stop checks in vLLM's order: length, EOS, stop
- * ids; min_tokens holds the latter two off), registers full blocks for prefix reuse. A failed step
- * ends its sequences with FINISH_ERROR and its status; a sampled id below 0 ends that sequence with
- * FINISH_ERROR. max_tokens 0 ends with FINISH_LENGTH once the prompt is computed. A step that never
- * ran need not be booked: the next schedule plans the same tokens again. */
+/* Books the outcome of the earliest step that was filled and not booked: appends tokens and
+ * logprobs to the requests, advances counts, finishes sequences (stop checks in vLLM's order:
+ * length, EOS, stop ids; min_tokens holds the latter two off), registers full blocks for prefix
+ * reuse. A failed step ends its sequences with FINISH_ERROR and its status; a sampled id below 0
+ * ends that sequence with FINISH_ERROR. max_tokens 0 ends with FINISH_LENGTH once the prompt is
+ * computed.
+ *
+ * A step with sequences must be booked, and one may be under way while the next is planned: that
+ * takes it that no stop token comes up. What it planned for a sequence that ends after all is
+ * dropped when it is booked. While a step is under way nothing is preempted or dropped that is in
+ * it: where that is what planning needs, the step filled is empty, as it is where all that runs
+ * may end. The device must run the steps in order, since blocks given back with one under way are
+ * handed out again in the next. */
 void scheduler_update(struct scheduler *s, uint64_t now_ns, const struct step *step,
                       const struct step_output *output);
 /* Hands out the events gathered since the last call, in the order in which their requests came up;
  * valid until the next call of schedule, update or abort_all. */
 int32_t scheduler_take_events(struct scheduler *s, struct scheduler_event **events);
 /* Ends everything that runs or waits with that reason, and with *error where that is not NULL; they
- * become events. Not while workers run a step: their blocks are free afterwards. */
+ * become events. All steps must have been booked. */
 void scheduler_abort_all(struct scheduler *s, enum finish_reason reason,
                          const struct status *error);
 /* Forgets all cached prefixes; false while blocks are in use. */

@@ -22,7 +22,11 @@ struct sequence {
     struct request *request;     /* one reference, the scheduler's */
     int32_t num_tokens;          /* known ids: prompt and output */
     int32_t num_computed_tokens; /* of them in the KV cache; 0 unless running */
-    int32_t num_counted_tokens;  /* prompt tokens in the statistics; never falls */
+    /* With a step under way: computed once it is done, and how many ids it will append (0 or 1);
+     * and the sequence's index in the step that was planned last. */
+    int32_t num_issued_tokens, num_pending_tokens;
+    int32_t step_index;
+    int32_t num_counted_tokens; /* prompt tokens in the statistics; never falls */
     /* Block table, the KV cache manager's half: */
     int32_t table;            /* row of the table, or -1 */
     int32_t num_blocks;       /* blocks held, from the first token on */

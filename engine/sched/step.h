@@ -2,7 +2,8 @@
  *
  * A step knows no prefill and no decode: each sequence runs num_scheduled_tokens tokens from
  * position num_computed_tokens on. Arrays are allocated once, for max_num_seqs. Pointers into a
- * request or a block table stay valid until the step's output has been collected. */
+ * request stay valid until the step's output has been booked, those into a block table until the
+ * next step is planned. */
 #ifndef INFERD_ENGINE_SCHED_STEP_H
 #define INFERD_ENGINE_SCHED_STEP_H
 
@@ -12,8 +13,8 @@ enum { MAX_DRAFT_TOKENS = 0 }; /* speculative decoding raises it */
 
 struct step_seq {
     struct request *request;      /* its params, prompt length and token ids; input only */
-    int32_t num_tokens;           /* known ids: prompt and output */
-    int32_t num_computed_tokens;  /* of them already in the KV cache */
+    int32_t num_tokens;           /* prompt and output; the last id may not be known yet, see fed */
+    int32_t num_computed_tokens;  /* of them in the KV cache, or on their way there */
     int32_t num_scheduled_tokens; /* to run now, >= 1 */
     /* One table per group of the KV cache, step.block_table_stride apart, of num_blocks entries:
      * they cover num_computed + num_scheduled tokens. Entries before the group's first block are
@@ -21,8 +22,11 @@ struct step_seq {
     const int32_t *block_tables;
     const int32_t *first_blocks; /* [groups] */
     int32_t num_blocks;
-    bool
-        sample; /* the last scheduled token is the last known one: its logits give the next token */
+    bool sample; /* the last scheduled token is the last there is: its logits give the next one */
+    /* The last id is still being sampled, by the sequence at index `previous` of the step before,
+     * which has not been booked. */
+    bool fed;
+    int32_t previous;
 };
 
 struct step {

@@ -199,13 +199,49 @@ static void cpu_copy(struct device *d, void *dst, const void *src, size_t size_b
         memmove(dst, src, size_bytes);
 }
 
+static void cpu_copy_pieces(struct device *d, const struct copy_piece *pieces, int32_t count)
+{
+    (void)d;
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t row = 0; row < pieces[i].rows; row++)
+            memcpy((char *)pieces[i].dst + (size_t)row * pieces[i].pitch_bytes,
+                   (const char *)pieces[i].src + (size_t)row * pieces[i].pitch_bytes,
+                   pieces[i].width_bytes);
+}
+
+/* False and the error, which is then no more, where there is one. */
+static bool take_error(struct status *error, struct status *st)
+{
+    if (error->code == STATUS_OK)
+        return true;
+    *st = *error;
+    status_clear(error);
+    return false;
+}
+
 static bool cpu_sync(struct device *d, struct status *st)
 {
-    if (d->error.code == STATUS_OK)
-        return true;
-    *st = d->error;
+    return take_error(&d->error, st);
+}
+
+/* All that was asked for is done: what is left of it is its error. */
+static void cpu_mark(struct device *d, int32_t mark)
+{
+    d->marked[mark] = d->error;
     status_clear(&d->error);
-    return false;
+}
+
+static bool cpu_await(struct device *d, int32_t mark, struct status *st)
+{
+    return take_error(&d->marked[mark], st);
+}
+
+static void cpu_feed_tokens(struct device *d, int32_t *const *dst, const int32_t *sampled_ids,
+                            const int32_t *rows, int32_t count)
+{
+    (void)d;
+    for (int32_t i = 0; i < count; i++)
+        *dst[i] = sampled_ids[rows[i]] > 0 ? sampled_ids[rows[i]] : 0;
 }
 
 /* --- workspace -------------------------------------------------------------------------------- */
@@ -280,7 +316,10 @@ const struct backend backend_cpu = {
     .alloc = cpu_alloc,
     .free = cpu_free,
     .copy = cpu_copy,
+    .copy_pieces = cpu_copy_pieces,
     .sync = cpu_sync,
+    .mark = cpu_mark,
+    .await = cpu_await,
     .workspace_bytes = cpu_workspace_bytes,
     .reserve_workspace = cpu_reserve_workspace,
     .linear_plan = cpu_linear_plan,
@@ -305,4 +344,5 @@ const struct backend backend_cpu = {
     .scale = cpu_scale,
     .sample = cpu_sample,
     .logprobs = cpu_logprobs,
+    .feed_tokens = cpu_feed_tokens,
 };

@@ -279,6 +279,14 @@ static void cuda_logprobs(struct device *device, const struct logprobs_request *
     launched(d, "logprobs");
 }
 
+static void cuda_feed_tokens(struct device *device, int32_t *const *dst, const int32_t *sampled_ids,
+                             const int32_t *rows, int32_t count)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    cuda_launch_feed_tokens(dst, sampled_ids, rows, count, d->stream);
+    launched(d, "feed_tokens");
+}
+
 extern const struct backend backend_cuda;
 const struct backend backend_cuda = {
     .name = "cuda",
@@ -292,7 +300,10 @@ const struct backend backend_cuda = {
     .alloc = cuda_alloc,
     .free = cuda_free,
     .copy = cuda_copy,
+    .copy_pieces = cuda_copy_pieces,
     .sync = cuda_sync,
+    .mark = cuda_mark,
+    .await = cuda_await,
     .workspace_bytes = cuda_workspace_bytes,
     .reserve_workspace = cuda_reserve_workspace,
     .capture_begin = cuda_capture_begin,
@@ -322,6 +333,7 @@ const struct backend backend_cuda = {
     .scale = cuda_scale,
     .sample = cuda_sample,
     .logprobs = cuda_logprobs,
+    .feed_tokens = cuda_feed_tokens,
 };
 
 extern const struct backend_plugin inferd_backend_plugin;

@@ -46,7 +46,8 @@ struct cuda_device {
     int32_t max_shared_bytes;      /* that a block may have */
     cudaStream_t stream;           /* all ops and copies of the worker's thread */
     struct cuda_fault *fault;      /* device memory */
-    struct cuda_fault *fault_host; /* pinned */
+    struct cuda_fault *fault_host; /* pinned: one for each mark, and sync's */
+    cudaEvent_t marks[DEVICE_NUM_MARKS];
     void *pinned[CUDA_MAX_PINNED];
 
     /* --- workspace: one block, cut into the parts below by reserve_workspace --- */
@@ -115,7 +116,10 @@ bool cuda_alloc(struct device *d, struct buffer *out, size_t size_bytes, enum me
 void cuda_free(struct device *d, struct buffer *buffer);
 void cuda_copy(struct device *d, void *dst, const void *src, size_t size_bytes,
                enum copy_kind kind);
+void cuda_copy_pieces(struct device *d, const struct copy_piece *pieces, int32_t count);
 bool cuda_sync(struct device *d, struct status *st);
+void cuda_mark(struct device *d, int32_t mark);
+bool cuda_await(struct device *d, int32_t mark, struct status *st);
 bool cuda_capture_begin(struct device *d, struct status *st);
 bool cuda_capture_end(struct device *d, struct graph **out, struct status *st);
 bool cuda_graph_launch(struct device *d, struct graph *graph);

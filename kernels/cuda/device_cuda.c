@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,14 +99,18 @@ static bool choose_device(struct cuda_device *d, int32_t index, struct status *s
 
 static bool open_streams(struct cuda_device *d, struct status *st)
 {
-    cudaError_t error;
+    cudaError_t error = cudaSuccess;
     void *fault = NULL, *fault_host = NULL;
+    for (int32_t i = 0; error == cudaSuccess && i < DEVICE_NUM_MARKS; i++)
+        error = cudaEventCreateWithFlags(&d->marks[i], cudaEventDisableTiming);
+    if (error != cudaSuccess)
+        return cuda_failed(st, error, "opening the GPU");
     if ((error = cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking)) != cudaSuccess ||
         (error = cudaStreamCreateWithFlags(&d->load_stream, cudaStreamNonBlocking)) !=
             cudaSuccess ||
         (error = cudaMalloc(&fault, sizeof *d->fault)) != cudaSuccess ||
-        (error = cudaHostAlloc(&fault_host, sizeof *d->fault_host, cudaHostAllocDefault)) !=
-            cudaSuccess ||
+        (error = cudaHostAlloc(&fault_host, (DEVICE_NUM_MARKS + 1) * sizeof *d->fault_host,
+                               cudaHostAllocDefault)) != cudaSuccess ||
         (error = cudaMemsetAsync(fault, 0, sizeof *d->fault, d->stream)) != cudaSuccess) {
         cudaFree(fault);
         return cuda_failed(st, error, "opening the GPU");
@@ -144,6 +149,9 @@ void cuda_close(struct device *device)
     cuda_free(device, &d->workspace);
     cudaFree(d->fault);
     cudaFreeHost(d->fault_host);
+    for (int32_t i = 0; i < DEVICE_NUM_MARKS; i++)
+        if (d->marks[i])
+            cudaEventDestroy(d->marks[i]);
     if (d->load_stream)
         cudaStreamDestroy(d->load_stream);
     if (d->stream)
@@ -260,21 +268,44 @@ void cuda_copy(struct device *device, void *dst, const void *src, size_t size_by
         cuda_check(d, cudaMemcpyAsync(dst, src, size_bytes, kinds[kind], d->stream), "a copy");
 }
 
+void cuda_copy_pieces(struct device *device, const struct copy_piece *pieces, int32_t count)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    assert(count <= COPY_MAX_PIECES);
+    cuda_launch_copy_pieces(pieces, count, d->stream);
+    cuda_check(d, cudaGetLastError(), "copying a step's arrays");
+}
+
 /* --- waiting ---------------------------------------------------------------------------------- */
 
-/* What a kernel found wrong becomes the device's error. */
-static void take_fault(struct cuda_device *d)
+/* The slot of sync among those of faults. */
+enum { SYNC = DEVICE_NUM_MARKS };
+
+/* What a kernel found wrong becomes the error, where there is none yet. */
+static void add_fault(const struct cuda_fault *f, struct status *error)
 {
     static const char *const ops[] = {
         [CUDA_FAULT_EMBEDDING] = "embedding", [CUDA_FAULT_GATHER] = "gather_rows"
     };
-    const struct cuda_fault *f = d->fault_host;
-    if (f->kind == CUDA_FAULT_NONE)
-        return;
-    if (d->base.error.code == STATUS_OK)
-        status_set(&d->base.error, STATUS_INTERNAL, "%s: index %d of row %d is not in [0, %d)",
-                   ops[f->kind], f->index, f->row, f->limit);
-    cuda_check(d, cudaMemsetAsync(d->fault, 0, sizeof *d->fault, d->stream), "a fault");
+    if (f->kind != CUDA_FAULT_NONE && error->code == STATUS_OK)
+        status_set(error, STATUS_INTERNAL, "%s: index %d of row %d is not in [0, %d)", ops[f->kind],
+                   f->index, f->row, f->limit);
+}
+
+static void enqueue_fault(struct cuda_device *d, int32_t slot)
+{
+    cuda_launch_take_fault(&d->fault_host[slot], d->fault, d->stream);
+    cuda_check(d, cudaGetLastError(), "looking for faults");
+}
+
+/* False and the error, which is then no more, where there is one. */
+static bool take_error(struct status *error, struct status *st)
+{
+    if (error->code == STATUS_OK)
+        return true;
+    *st = *error;
+    status_clear(error);
+    return false;
 }
 
 bool cuda_sync(struct device *device, struct status *st)
@@ -283,18 +314,35 @@ bool cuda_sync(struct device *device, struct status *st)
     if (d->loading)
         cuda_check(d, cudaStreamSynchronize(d->load_stream), "loading");
     d->loading = false;
-    memset(d->fault_host, 0, sizeof *d->fault_host);
-    cuda_check(d,
-               cudaMemcpyAsync(d->fault_host, d->fault, sizeof *d->fault, cudaMemcpyDeviceToHost,
-                               d->stream),
-               "waiting for the GPU");
+    memset(&d->fault_host[SYNC], 0, sizeof d->fault_host[SYNC]);
+    enqueue_fault(d, SYNC);
     cuda_check(d, cudaStreamSynchronize(d->stream), "waiting for the GPU");
-    take_fault(d);
-    if (device->error.code == STATUS_OK)
-        return true;
-    *st = device->error;
+    add_fault(&d->fault_host[SYNC], &device->error);
+    return take_error(&device->error, st);
+}
+
+void cuda_mark(struct device *device, int32_t mark)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    memset(&d->fault_host[mark], 0, sizeof d->fault_host[mark]);
+    enqueue_fault(d, mark);
+    cuda_check(d, cudaEventRecord(d->marks[mark], d->stream), "marking a step");
+    device->marked[mark] = device->error;
     status_clear(&device->error);
-    return false;
+}
+
+/* Whatever the device's thread does meanwhile, it leaves this mark alone. */
+bool cuda_await(struct device *device, int32_t mark, struct status *st)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    struct status *error = &device->marked[mark];
+    cudaError_t waited = cudaSetDevice(d->index);
+    if (waited == cudaSuccess)
+        waited = cudaEventSynchronize(d->marks[mark]);
+    if (waited != cudaSuccess && error->code == STATUS_OK)
+        cuda_failed(error, waited, "waiting for the GPU");
+    add_fault(&d->fault_host[mark], error);
+    return take_error(error, st);
 }
 
 /* --- graphs ----------------------------------------------------------------------------------- */

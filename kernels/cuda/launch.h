@@ -16,7 +16,8 @@ extern "C" {
 
 #include <cuda_runtime_api.h>
 
-/* Of kernels/weight.h: a launcher's own file includes it. */
+/* Of kernels/weight.h and backend.h: a launcher's own file includes it. */
+struct copy_piece;
 struct moe;
 struct norm;
 struct rope;
@@ -40,7 +41,8 @@ struct cuda_matrix {
     int32_t first_id, num_ids;
 };
 
-/* --- embedding.cuh, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu -----------------
+/* --- embedding.cuh, step_io.cu, logits.cu, activation.cu, layernorm.cu, rotary_embedding.cu
+ * -----------------
  */
 
 /* Zeros where another rank has the row. A row's elements are not rounded to weight->dtype, but to
@@ -48,6 +50,14 @@ struct cuda_matrix {
 void cuda_launch_embedding(const struct tensor *out, const int32_t *ids,
                            const struct cuda_matrix *weight, struct cuda_fault *fault,
                            cudaStream_t stream);
+/* Copies pieces between the device and pinned host memory, both of which it can address. */
+void cuda_launch_copy_pieces(const struct copy_piece *pieces, int32_t count, cudaStream_t stream);
+/* *dst[i] = ids[rows[i]], or 0 where that is below 0. */
+void cuda_launch_feed_tokens(int32_t *const *dst, const int32_t *ids, const int32_t *rows,
+                             int32_t count, cudaStream_t stream);
+/* Moves the fault to pinned memory: on the device there is none then. */
+void cuda_launch_take_fault(struct cuda_fault *pinned, struct cuda_fault *fault,
+                            cudaStream_t stream);
 void cuda_launch_gather_rows(const struct tensor *out, const struct tensor *x,
                              const int32_t *indices, struct cuda_fault *fault, cudaStream_t stream);
 void cuda_launch_add(const struct tensor *x, const struct tensor *y, cudaStream_t stream);

@@ -107,6 +107,32 @@ static void test_defaults_are_in_range(void **state)
     }
 }
 
+/* A choice between auto, true and false is given like a flag, and its words may follow. */
+static void test_switches(void **state)
+{
+    (void)state;
+    struct config c;
+    struct status st;
+    assert_true(LOAD(&c, &st, "serve", "m"));
+    assert_string_equal(c.async_scheduling, "auto");
+    config_free(&c);
+    assert_true(LOAD(&c, &st, "serve", "--async-scheduling", "m"));
+    assert_string_equal(c.async_scheduling, "true");
+    assert_string_equal(c.model, "m");
+    config_free(&c);
+    assert_true(LOAD(&c, &st, "serve", "m", "--async-scheduling", "auto"));
+    assert_string_equal(c.async_scheduling, "auto");
+    config_free(&c);
+    assert_true(LOAD(&c, &st, "serve", "m", "--no-async-scheduling"));
+    assert_string_equal(c.async_scheduling, "false");
+    config_free(&c);
+    assert_false(LOAD(&c, &st, "serve", "m", "--async-scheduling=maybe"));
+    assert_non_null(strstr(st.message, "auto|true|false"));
+    config_free(&c);
+    assert_false(LOAD(&c, &st, "serve", "m", "--no-dtype"));
+    config_free(&c);
+}
+
 static void test_argument_forms(void **state)
 {
     (void)state;
@@ -478,6 +504,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_defaults_are_in_range),
+        cmocka_unit_test(test_switches),
         cmocka_unit_test(test_argument_forms),
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_precedence),

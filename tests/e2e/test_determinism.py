@@ -30,6 +30,8 @@ def make_requests(seed, count):
                 "ignore_eos": True, "logprobs": 2, "stream": rng.random() < 0.5}
         if rng.random() < 0.2:
             body.update(temperature=0.9, top_p=0.9, seed=rng.randrange(1 << 40))
+        if rng.random() < 0.2:
+            body.update(repetition_penalty=1.2, presence_penalty=0.3)
         bodies.append((body, i % 2 == 1))
     return bodies
 
@@ -106,10 +108,11 @@ SEEDS = [11]
 
 @pytest.mark.parametrize("prefix", ["--enable-prefix-caching", "--no-enable-prefix-caching"])
 @pytest.mark.parametrize("budget", ["16", "64", "2048"])
+@pytest.mark.parametrize("ahead", ["--no-async-scheduling", "--async-scheduling"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_64_clients(start_server, model_dir, alone, prefix, budget, seed):
+def test_64_clients(start_server, model_dir, alone, prefix, budget, ahead, seed):
     # A block is 16 tokens: 36 hold one full-length request and little more, so that preemption is certain.
-    server = start_server(model_dir, prefix, "--max-num-batched-tokens", budget,
+    server = start_server(model_dir, prefix, "--max-num-batched-tokens", budget, ahead,
                           "--max-num-seqs", "16", "--num-gpu-blocks-override", "36")
     server.complete("warm up", max_tokens=2)
     server.wait_idle()

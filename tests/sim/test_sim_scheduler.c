@@ -4,7 +4,8 @@
  * the group of layers that wrote it. The fake model reads, for every group, all that its tokens see
  * through the block tables, so a block shared wrongly, given back while it is in a window, reused
  * too early or registered after a failed step shows. Every step is checked, and at the end every
- * request must have got what it gets when it runs alone.
+ * request must have got what it gets when it runs alone. In half of the seeds a step is planned
+ * while the one before is under way, which runs sooner or later, but before it.
  *
  * SIM_SEEDS=n runs n seeds (default 10000), SIM_SEED=n (or an argument) replays one and prints it.
  */
@@ -33,14 +34,23 @@ struct client {
     int32_t num_computed, num_preemptions, num_published;
 };
 
+/* A step that was planned and not booked: as an executor has it, which copies the block tables. */
+struct flight {
+    struct step step;
+    int32_t *tables, *firsts; /* [max_num_seqs] rows */
+    struct step_output output;
+    bool executed;
+};
+
 struct sim {
     uint64_t seed, rng, now_ns;
     bool verbose, aborted_all;
     struct scheduler_config config;
     struct kv_cache_groups groups;
     struct scheduler *scheduler;
-    struct step step;
-    struct step_output output;
+    int32_t depth; /* steps that may be under way */
+    struct flight flights[SCHEDULER_MAX_STEPS];
+    int32_t first_flight, num_flights;
     uint64_t slots[MAX_BLOCKS * MAX_BLOCK_TOKENS]; /* [num_blocks][block_size] */
     int32_t writer[MAX_BLOCKS];                    /* client that writes a block in this step */
     int32_t stems[NUM_STEMS][MAX_LEN];
@@ -53,8 +63,9 @@ struct sim {
 /* What the seeds as a whole have reached; each must be more than none. */
 static struct coverage {
     int64_t steps, preemptions, hit_tokens, rerun_hits, chunks, cancelled, timeouts_early,
-        timeouts_late, failed_steps, poisoned, stops, lengths, prompt_only, resets, lost_steps,
-        aborts_all, salted_hits, stop_strings, given_back, window_hits, beyond_capacity;
+        timeouts_late, failed_steps, poisoned, stops, lengths, prompt_only, resets, aborts_all,
+        salted_hits, stop_strings, given_back, window_hits, beyond_capacity, overlapped, fed,
+        dropped, waited;
 } coverage;
 
 #define REQUIRE(sim, condition, ...)                                                               \
@@ -210,6 +221,25 @@ static void make_client(struct sim *sim, struct client *c)
         r->cache_salt = (struct hash128){ 1, (uint64_t)draw(sim, 0, 1) };
 }
 
+static void open_flight(struct flight *f)
+{
+    f->step.seqs = xcalloc(MAX_SEQS, sizeof *f->step.seqs);
+    f->tables = xcalloc((size_t)MAX_SEQS * MAX_GROUPS * MAX_LEN, sizeof *f->tables);
+    f->firsts = xcalloc((size_t)MAX_SEQS * MAX_GROUPS, sizeof *f->firsts);
+    f->output.sampled_ids = xcalloc(MAX_SEQS, sizeof *f->output.sampled_ids);
+    f->output.logprobs_stride = 1 + MAX_LOGPROBS;
+    f->output.logprobs = xcalloc(MAX_SEQS * (1 + MAX_LOGPROBS), sizeof *f->output.logprobs);
+}
+
+static void close_flight(struct flight *f)
+{
+    free(f->step.seqs);
+    free(f->tables);
+    free(f->firsts);
+    free(f->output.sampled_ids);
+    free(f->output.logprobs);
+}
+
 static void sim_start(struct sim *sim, uint64_t seed)
 {
     sim->seed = sim->rng = seed;
@@ -232,10 +262,9 @@ static void sim_start(struct sim *sim, uint64_t seed)
         kv_cache_groups_make(config->sliding_window, config->num_kv_groups, config->block_size,
                              config->max_num_batched_tokens, config->long_prefill_token_threshold);
     sim->scheduler = scheduler_new(config);
-    sim->step.seqs = xcalloc(MAX_SEQS, sizeof *sim->step.seqs);
-    sim->output.sampled_ids = xcalloc(MAX_SEQS, sizeof *sim->output.sampled_ids);
-    sim->output.logprobs_stride = 1 + MAX_LOGPROBS;
-    sim->output.logprobs = xcalloc(MAX_SEQS * (1 + MAX_LOGPROBS), sizeof *sim->output.logprobs);
+    sim->depth = draw(sim, 1, SCHEDULER_MAX_STEPS);
+    for (int32_t i = 0; i < SCHEDULER_MAX_STEPS; i++)
+        open_flight(&sim->flights[i]);
     for (int32_t i = 0; i < NUM_STEMS; i++)
         for (int32_t p = 0; p < MAX_LEN; p++)
             sim->stems[i][p] = draw(sim, 0, VOCAB - 1);
@@ -247,9 +276,8 @@ static void sim_start(struct sim *sim, uint64_t seed)
 static void sim_end(struct sim *sim)
 {
     scheduler_free(sim->scheduler);
-    free(sim->step.seqs);
-    free(sim->output.sampled_ids);
-    free(sim->output.logprobs);
+    for (int32_t i = 0; i < SCHEDULER_MAX_STEPS; i++)
+        close_flight(&sim->flights[i]);
     for (int32_t i = 0; i < sim->num_clients; i++)
         request_unref(sim->clients[i].request);
 }
@@ -315,9 +343,24 @@ static void take_events(struct sim *sim)
     }
 }
 
+static struct flight *flight_at(struct sim *sim, int32_t i)
+{
+    return &sim->flights[(sim->first_flight + i) % SCHEDULER_MAX_STEPS];
+}
+
+/* In a step that was not booked. */
+static bool is_under_way(struct sim *sim, const struct request *r)
+{
+    for (int32_t i = 0; i < sim->num_flights; i++)
+        for (int32_t k = 0; k < flight_at(sim, i)->step.num_seqs; k++)
+            if (flight_at(sim, i)->step.seqs[k].request == r)
+                return true;
+    return false;
+}
+
 static const int32_t *table_of(const struct sim *sim, const struct step_seq *seq, int32_t group)
 {
-    return seq->block_tables + group * sim->step.block_table_stride;
+    return seq->block_tables + group * sim->flights[0].step.block_table_stride;
 }
 
 /* --- the checks of one step --------------------------------------------------------------------*/
@@ -340,10 +383,10 @@ static void check_dropped(struct sim *sim)
 {
     for (int32_t i = 0; i < sim->num_added; i++) {
         struct client *c = &sim->clients[i];
-        REQUIRE(sim, c->ended || !atomic_load(&c->request->cancelled),
+        bool stays = c->ended || is_under_way(sim, c->request);
+        REQUIRE(sim, stays || !atomic_load(&c->request->cancelled),
                 "request %d was cancelled and goes on", i);
-        REQUIRE(sim,
-                c->ended || c->request->deadline_ns == 0 || sim->now_ns < c->request->deadline_ns,
+        REQUIRE(sim, stays || c->request->deadline_ns == 0 || sim->now_ns < c->request->deadline_ns,
                 "request %d is overdue and goes on", i);
         if (c->num_preemptions != c->request->num_preemptions) {
             REQUIRE(sim, c->running, "request %d was preempted and did not run", i);
@@ -390,8 +433,11 @@ static void check_table(struct sim *sim, int32_t id, const struct step_seq *seq,
     int32_t bs = sim->config.block_size, window = sim->config.sliding_window[group];
     int32_t seen = seq->num_computed_tokens - window + 1;
     int32_t first = window > 0 && seen > 0 ? seen / bs : 0;
-    REQUIRE(sim, seq->first_blocks[group] == first, "request %d: group %d begins at block %d", id,
-            group, seq->first_blocks[group]);
+    /* What is under way may still see blocks that this step does not. */
+    REQUIRE(sim,
+            seq->first_blocks[group] == first ||
+                (sim->num_flights > 0 && seq->first_blocks[group] < first),
+            "request %d: group %d begins at block %d", id, group, seq->first_blocks[group]);
     coverage.given_back += first;
     for (int32_t b = first; b < seq->num_blocks; b++) {
         REQUIRE(sim, table[b] >= 0 && table[b] < sim->config.num_blocks, "block %d", table[b]);
@@ -410,6 +456,15 @@ static void check_seq(struct sim *sim, int32_t id, const struct step_seq *seq)
     int32_t threshold = sim->config.long_prefill_token_threshold;
     int32_t num_after = seq->num_computed_tokens + n;
     REQUIRE(sim, c->added && !c->ended, "request %d is not live", id);
+    REQUIRE(sim, !atomic_load(&c->request->cancelled), "request %d was cancelled and runs", id);
+    REQUIRE(sim, !seq->fed || sim->num_flights > 0, "request %d: fed from nothing", id);
+    REQUIRE(sim,
+            !seq->fed || flight_at(sim, sim->num_flights - 1)->step.seqs[seq->previous].request ==
+                             seq->request,
+            "request %d: fed from another", id);
+    REQUIRE(sim, seq->num_tokens - c->request->num_prompt_tokens <= c->request->max_tokens,
+            "request %d: goes beyond max_tokens", id);
+    coverage.fed += seq->fed;
     REQUIRE(sim, seq->num_computed_tokens == c->num_computed, "request %d: %d computed, not %d", id,
             seq->num_computed_tokens, c->num_computed);
     REQUIRE(sim, n >= 1 && num_after <= seq->num_tokens, "request %d: %d tokens", id, n);
@@ -432,9 +487,8 @@ static void check_readers(struct sim *sim, const struct step_seq *seq, int32_t g
     }
 }
 
-static void check_step(struct sim *sim)
+static void check_step(struct sim *sim, const struct step *step)
 {
-    const struct step *step = &sim->step;
     struct scheduler_stats stats;
     scheduler_get_stats(sim->scheduler, &stats);
     bool preempted = stats.num_preemptions != sim->num_preemptions;
@@ -456,7 +510,9 @@ static void check_step(struct sim *sim)
     }
     REQUIRE(sim, sum == step->num_tokens && sum <= sim->config.max_num_batched_tokens, "%d tokens",
             sum);
-    REQUIRE(sim, sum > 0 || !scheduler_has_work(sim->scheduler), "there is work and none is done");
+    REQUIRE(sim, sum > 0 || !scheduler_has_work(sim->scheduler) || sim->num_flights > 0,
+            "there is work and none is done");
+    coverage.waited += sum == 0 && scheduler_has_work(sim->scheduler);
     for (int32_t i = 0; i < step->num_seqs; i++)
         for (int32_t g = 0; g < sim->groups.num_groups; g++)
             check_readers(sim, &step->seqs[i], g);
@@ -496,44 +552,63 @@ static void execute_position(struct sim *sim, const struct step_seq *seq, int32_
     }
 }
 
-static void execute_seq(struct sim *sim, int32_t i)
+/* The token at position p, which the step before may have sampled. */
+static int32_t token_at(const struct step_seq *seq, const struct flight *before, int32_t p)
 {
-    const struct step_seq *seq = &sim->step.seqs[i];
+    if (seq->fed && p == seq->num_tokens - 1)
+        return before->output.sampled_ids[seq->previous];
+    return seq->request->token_ids[p];
+}
+
+static void execute_seq(struct sim *sim, struct flight *f, const struct flight *before, int32_t i)
+{
+    const struct step_seq *seq = &f->step.seqs[i];
+    if (seq->fed && before->output.sampled_ids[seq->previous] < 0) {
+        execute_badly(sim, seq); /* it ends by that, and nobody reads this */
+        return;
+    }
     int32_t id = client_of(sim, seq->request);
     uint64_t expected = slot_root(seq->request), fold = 0;
     int32_t num_after = seq->num_computed_tokens + seq->num_scheduled_tokens;
     for (int32_t p = 0; p < num_after; p++) {
-        expected = slot_after(expected, seq->request->token_ids[p]);
+        expected = slot_after(expected, token_at(seq, before, p));
         execute_position(sim, seq, p, expected);
         fold = mix(fold, expected);
     }
-    sim->output.sampled_ids[i] = token_of(fold);
+    f->output.sampled_ids[i] = token_of(fold);
     if (seq->sample &&
         seq->num_tokens - seq->request->num_prompt_tokens == sim->clients[id].poison_at) {
-        sim->output.sampled_ids[i] = -1;
+        f->output.sampled_ids[i] = -1;
         execute_badly(sim, seq);
     }
     for (int32_t k = 0; k <= MAX_LOGPROBS; k++)
-        sim->output.logprobs[i * (1 + MAX_LOGPROBS) + k] = logprob_of(fold, k);
+        f->output.logprobs[i * (1 + MAX_LOGPROBS) + k] = logprob_of(fold, k);
 }
 
-static void execute(struct sim *sim)
+/* Runs step i of those under way, and all before it. One that follows a failed step fails, too. */
+static void execute(struct sim *sim, int32_t i)
 {
-    bool fails = draw(sim, 1, 250) == 1;
-    status_clear(&sim->output.status);
+    struct flight *f = flight_at(sim, i), *before = i > 0 ? flight_at(sim, i - 1) : NULL;
+    if (f->executed)
+        return;
+    if (before)
+        execute(sim, i - 1);
+    bool follows = before && before->output.status.code != STATUS_OK;
+    bool fails = follows || draw(sim, 1, 250) == 1;
+    /* The step before may have been booked by now: its arrays are there all the same. */
+    if (!before)
+        before = &sim->flights[(sim->first_flight + SCHEDULER_MAX_STEPS - 1) % SCHEDULER_MAX_STEPS];
+    f->executed = true;
+    status_clear(&f->output.status);
     if (fails) {
-        status_set(&sim->output.status, STATUS_INTERNAL, "the device was unplugged");
+        status_set(&f->output.status, STATUS_INTERNAL, "the device was unplugged");
         coverage.failed_steps++;
     }
-    for (int32_t i = 0; i < sim->step.num_seqs; i++) {
-        struct client *c = &sim->clients[client_of(sim, sim->step.seqs[i].request)];
-        if (fails) {
-            c->in_failed_step = true;
-            execute_badly(sim, &sim->step.seqs[i]);
-        } else {
-            execute_seq(sim, i);
-            c->num_computed += sim->step.seqs[i].num_scheduled_tokens;
-        }
+    for (int32_t k = 0; k < f->step.num_seqs; k++) {
+        if (fails)
+            execute_badly(sim, &f->step.seqs[k]);
+        else
+            execute_seq(sim, f, before, k);
     }
 }
 
@@ -612,6 +687,84 @@ static void check_answers(struct sim *sim)
     REQUIRE(sim, stats.num_running == 0 && stats.num_waiting == 0, "sequences are left");
 }
 
+/* Keeps what an executor copies when a step is submitted. */
+static void keep_tables(struct flight *f, int32_t num_groups)
+{
+    const size_t stride = (size_t)f->step.block_table_stride, row = (size_t)num_groups * stride;
+    for (int32_t i = 0; i < f->step.num_seqs; i++) {
+        struct step_seq *seq = &f->step.seqs[i];
+        int32_t *table = f->tables + (size_t)i * row, *firsts = f->firsts + i * MAX_GROUPS;
+        memcpy(table, seq->block_tables, row * sizeof *table);
+        memcpy(firsts, seq->first_blocks, (size_t)num_groups * sizeof *firsts);
+        seq->block_tables = table;
+        seq->first_blocks = firsts;
+    }
+}
+
+/* Plans a step; false when it is empty. */
+static bool plan(struct sim *sim)
+{
+    struct flight *f = flight_at(sim, sim->num_flights);
+    scheduler_schedule(sim->scheduler, sim->now_ns, &f->step);
+    take_events(sim);
+    check_dropped(sim);
+    check_step(sim, &f->step);
+    check_state(sim);
+    if (sim->verbose)
+        printf("step %lld: %d sequences, %d tokens, %d under way\n", (long long)sim->num_steps,
+               f->step.num_seqs, f->step.num_tokens, sim->num_flights);
+    if (f->step.num_seqs == 0)
+        return false;
+    for (int32_t i = 0; i < f->step.num_seqs; i++)
+        sim->clients[client_of(sim, f->step.seqs[i].request)].num_computed +=
+            f->step.seqs[i].num_scheduled_tokens;
+    keep_tables(f, sim->groups.num_groups);
+    f->executed = false;
+    coverage.overlapped += sim->num_flights > 0;
+    sim->num_flights++;
+    if (chance(sim, 50))
+        execute(sim, sim->num_flights - 1);
+    return true;
+}
+
+static void count_dropped(const struct step *step)
+{
+    for (int32_t i = 0; i < step->num_seqs; i++)
+        coverage.dropped += request_finish_reason(step->seqs[i].request) != FINISH_NONE;
+}
+
+/* Those that have not ended before end by it. */
+static void note_failure(struct sim *sim, const struct step *step)
+{
+    take_events(sim);
+    for (int32_t i = 0; i < step->num_seqs; i++) {
+        struct client *c = &sim->clients[client_of(sim, step->seqs[i].request)];
+        c->in_failed_step |= !c->ended;
+    }
+}
+
+/* Books the earliest step under way; all of them where it failed. */
+static void book(struct sim *sim)
+{
+    execute(sim, 0);
+    bool failed = flight_at(sim, 0)->output.status.code != STATUS_OK;
+    if (failed)
+        execute(sim, sim->num_flights - 1);
+    do {
+        struct flight *f = flight_at(sim, 0);
+        sim->now_ns += (uint64_t)draw(sim, 1, 9);
+        if (failed)
+            note_failure(sim, &f->step);
+        count_dropped(&f->step);
+        REQUIRE(sim, scheduler_num_steps(sim->scheduler) == sim->num_flights, "%d",
+                sim->num_flights);
+        scheduler_update(sim->scheduler, sim->now_ns, &f->step, &f->output);
+        sim->first_flight = (sim->first_flight + 1) % SCHEDULER_MAX_STEPS;
+        sim->num_flights--;
+        check_state(sim);
+    } while (failed && sim->num_flights > 0);
+}
+
 /* One turn of the engine's loop. */
 static void sim_step(struct sim *sim)
 {
@@ -619,23 +772,10 @@ static void sim_step(struct sim *sim)
     sim->now_ns += (uint64_t)draw(sim, 1, 9);
     arrivals(sim);
     cancellations(sim);
-    scheduler_schedule(sim->scheduler, sim->now_ns, &sim->step);
-    take_events(sim);
-    check_dropped(sim);
-    check_step(sim);
-    check_state(sim);
-    if (sim->verbose)
-        printf("step %lld: %d sequences, %d tokens\n", (long long)sim->num_steps,
-               sim->step.num_seqs, sim->step.num_tokens);
-    if (chance(sim, 1)) {
-        coverage.lost_steps++;
-        return;
-    }
+    bool planned = plan(sim);
     cancellations(sim);
-    execute(sim);
-    sim->now_ns += (uint64_t)draw(sim, 1, 9);
-    scheduler_update(sim->scheduler, sim->now_ns, &sim->step, &sim->output);
-    check_state(sim);
+    if (sim->num_flights == sim->depth || (sim->num_flights > 0 && (!planned || chance(sim, 10))))
+        book(sim);
     if (chance(sim, 20))
         take_events(sim);
     if (chance(sim, 2))
@@ -649,8 +789,11 @@ static void run_seed(uint64_t seed, bool verbose)
     sim_start(sim, seed);
     bool abort_all = chance(sim, 5);
     int32_t abort_at = draw(sim, 1, 60);
-    while (sim->num_added < sim->num_clients || scheduler_has_work(sim->scheduler)) {
-        if (abort_all && sim->num_steps == abort_at) {
+    while (sim->num_added < sim->num_clients || scheduler_has_work(sim->scheduler) ||
+           sim->num_flights > 0) {
+        if (abort_all && sim->num_steps >= abort_at) {
+            while (sim->num_flights > 0)
+                book(sim);
             coverage.aborts_all++;
             sim->aborted_all = true;
             scheduler_abort_all(sim->scheduler, FINISH_ABORT, NULL);

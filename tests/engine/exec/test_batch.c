@@ -25,7 +25,8 @@ static int open_batch(void **state)
     (void)state;
     struct status st;
     struct device_options options = { .num_threads = 1, .isa = "scalar" };
-    if (!backend_cpu.open(&device, &options, &st) || !batch_open(&batch, &limits, device, &st)) {
+    if (!backend_cpu.open(&device, &options, &st) ||
+        !batch_open(&batch, &limits, device, NULL, &st)) {
         print_error("%s\n", st.message);
         return -1;
     }
@@ -64,11 +65,12 @@ static void test_layout(void **state)
     const int32_t tables_a[] = { 9, 3, 5, 0, -1, 7, 6, 0 }, tables_b[] = { 2, 8, 0, 0, 1, 4, 0, 0 };
     const int32_t firsts_a[] = { 0, 1 }, firsts_b[] = { 0, 0 };
     struct step_seq seqs[] = {
-        { a, 11, 10, 1, tables_a, firsts_a, 3, true }, /* a decode */
-        { b, 7, 2, 4, tables_b, firsts_b, 2, false },  /* a chunk of a prompt, not its end */
+        { a, 11, 10, 1, tables_a, firsts_a, 3, true, false, 0 }, /* a decode */
+        { b, 7, 2, 4, tables_b, firsts_b, 2, false, false,
+          0 }, /* a chunk of a prompt, not its end */
     };
     struct step step = { 2, 5, seqs, 4 };
-    batch_fill(&batch, &step);
+    batch_fill(&batch, &step, NULL);
 
     const int32_t ids[] = { 150, 202, 203, 204, 205 }, positions[] = { 10, 2, 3, 4, 5 };
     const int32_t slots[] = { 5 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 8 * 4 + 0, 8 * 4 + 1 };
@@ -125,12 +127,12 @@ static void test_padding(void **state)
     const int32_t tables[] = { 9, 3, 5, 0, 8, 7, 6, 0 }, firsts[] = { 0, 0 };
     struct step_seq seqs[4];
     for (int32_t i = 0; i < 4; i++)
-        seqs[i] = (struct step_seq){ r, 6, 5, 1, tables, firsts, 2, true };
+        seqs[i] = (struct step_seq){ r, 6, 5, 1, tables, firsts, 2, true, false, 0 };
     struct step step = { 4, 4, seqs, 4 };
-    batch_fill(&batch, &step);
+    batch_fill(&batch, &step, NULL);
     assert_true(batch_is_decode(&batch));
     step = (struct step){ 1, 1, seqs, 4 };
-    batch_fill(&batch, &step);
+    batch_fill(&batch, &step, NULL);
     const struct graph_bucket bucket = { 2, 3, 32 };
     batch_pad(&batch, &bucket);
     const int32_t starts[] = { 0, 1, 1, 1 }, lens[] = { 6, 0, 0 }, rows[] = { 0, 1, 2 };
@@ -159,7 +161,7 @@ static void test_padding(void **state)
         assert_null(batch.sampling.allowed_mask[i]);
         assert_int_equal(batch.sampling.bias_start[i + 1], 0);
     }
-    batch_fill(&batch, &step); /* a step that is not padded has no bucket */
+    batch_fill(&batch, &step, NULL); /* a step that is not padded has no bucket */
     assert_int_equal(batch.bucket.num_seqs, 0);
     assert_int_equal(batch.num_run_rows, 1);
     request_unref(r);
@@ -179,15 +181,16 @@ static void test_what_is_decode(void **state)
         struct step_seq seq;
         bool is_decode;
     } rows[] = {
-        { { r, 6, 5, 1, tables, firsts, 2, true }, true }, /* the end of a prompt is like one */
-        { { r, 6, 4, 2, tables, firsts, 2, true }, false },
-        { { r, 6, 4, 1, tables, firsts, 2, false }, false },
-        { { prompted, 6, 4, 1, tables, firsts, 2, false }, false },
+        { { r, 6, 5, 1, tables, firsts, 2, true, false, 0 },
+          true }, /* the end of a prompt is like one */
+        { { r, 6, 4, 2, tables, firsts, 2, true, false, 0 }, false },
+        { { r, 6, 4, 1, tables, firsts, 2, false, false, 0 }, false },
+        { { prompted, 6, 4, 1, tables, firsts, 2, false, false, 0 }, false },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct step_seq seqs[] = { rows[0].seq, rows[i].seq };
         struct step step = { 2, 1 + seqs[1].num_scheduled_tokens, seqs, 4 };
-        batch_fill(&batch, &step);
+        batch_fill(&batch, &step, NULL);
         assert_int_equal(batch_is_decode(&batch), rows[i].is_decode);
     }
     request_unref(prompted);
@@ -211,10 +214,10 @@ static void test_bias_and_min_tokens(void **state)
     p.min_tokens = 1;
     struct request *r = make_request(3, 5, 100, &p);
     const int32_t table[] = { 1, 2, 3, 4 }, firsts[] = { 0, 0 };
-    struct step_seq seqs[] = { { r, 3, 0, 3, table, firsts, 1, true },
-                               { r, 4, 3, 1, table, firsts, 1, true } };
+    struct step_seq seqs[] = { { r, 3, 0, 3, table, firsts, 1, true, false, 0 },
+                               { r, 4, 3, 1, table, firsts, 1, true, false, 0 } };
     struct step step = { 2, 4, seqs, 2 };
-    batch_fill(&batch, &step);
+    batch_fill(&batch, &step, NULL);
     const struct batch_sampling *s = &batch.sampling;
     const int32_t starts[] = { 0, 5, 7 }, ids[] = { 4, 6, 2, 11, 12, 4, 6 };
     assert_memory_equal(s->bias_start, starts, sizeof starts);
@@ -234,9 +237,9 @@ static void test_prompt_logprobs_reach_the_request(void **state)
     p.num_logprobs = 1;
     struct request *r = make_request(6, 4, 100, &p);
     const int32_t table[] = { 1, 2, 3, 4 }, firsts[] = { 0, 0 };
-    struct step_seq seq = { r, 6, 2, 4, table, firsts, 2, true };
+    struct step_seq seq = { r, 6, 2, 4, table, firsts, 2, true, false, 0 };
     struct step step = { 1, 4, &seq, 2 };
-    batch_fill(&batch, &step);
+    batch_fill(&batch, &step, NULL);
     /* Positions 2..5 predict 3..6; 6 is not of the prompt. */
     assert_int_equal(batch.num_prompt_rows, 3);
     for (int32_t i = 0; i < 3; i++) {
@@ -286,7 +289,7 @@ static void test_references_are_copied(void **state)
     copying.num_kv_groups = 1;
     copying.vocab_size = 40;
     copying.copy_references = true;
-    if (!batch_open(&b, &copying, device, &st))
+    if (!batch_open(&b, &copying, device, NULL, &st))
         fail_msg("%s", st.message);
     assert_int_equal(b.host.size_bytes + b.references_host.size_bytes, batch_bytes(&copying));
     sampling_params_defaults(&plain);
@@ -295,11 +298,11 @@ static void test_references_are_copied(void **state)
     p.allowed_mask = mask;
     struct request *r[2] = { make_request(10, 5, 100, &plain), make_request(64, 0, 200, &p) };
     const int32_t table[16] = { 0 }, first = 0;
-    struct step_seq seqs[] = { { r[0], 10, 9, 1, table, &first, 3, true },
-                               { r[1], 64, 63, 1, table, &first, 16, true } };
+    struct step_seq seqs[] = { { r[0], 10, 9, 1, table, &first, 3, true, false, 0 },
+                               { r[1], 64, 63, 1, table, &first, 16, true, false, 0 } };
     struct step step = { 2, 2, seqs, 16 };
     for (int round = 0; round < 2; round++) { /* a step begins with room for all */
-        batch_fill(&b, &step);
+        batch_fill(&b, &step, NULL);
         batch_upload(&b, device);
         assert_null(b.sampling.token_ids[0]);
         assert_null(b.sampling.allowed_mask[0]);

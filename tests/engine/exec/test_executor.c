@@ -26,7 +26,7 @@ struct run {
 
 static const int32_t table[] = { 2, 1, 3 }, first_blocks[] = { 0 };
 
-static void open_run(struct run *r, const char *dir, int32_t num_ranks)
+static void open_run_of(struct run *r, const char *dir, int32_t num_ranks, int32_t num_batches)
 {
     struct status st;
     struct sampling_params params;
@@ -39,6 +39,7 @@ static void open_run(struct run *r, const char *dir, int32_t num_ranks)
                                            .block_size = BLOCK_SIZE,
                                            .max_num_seqs = 2,
                                            .max_num_batched_tokens = 32,
+                                           .num_batches = num_batches,
                                            .tensor_parallel_size = num_ranks };
     memset(r, 0, sizeof *r);
     assert_true(model_open(&model, &r->model, &st));
@@ -71,6 +72,11 @@ static void open_run(struct run *r, const char *dir, int32_t num_ranks)
         .num_seqs = 1, .num_tokens = PROMPT_LEN, .seqs = &r->seq, .block_table_stride = 3
     };
     r->output = (struct step_output){ .sampled_ids = &r->sampled };
+}
+
+static void open_run(struct run *r, const char *dir, int32_t num_ranks)
+{
+    open_run_of(r, dir, num_ranks, 1);
 }
 
 static void close_run(struct run *r)
@@ -162,6 +168,64 @@ static void test_a_failed_step(void **state)
     }
 }
 
+/* Steps that are submitted before the one they go on from has been collected give the same tokens,
+ * of which some depend on all that came before them. */
+static void test_a_step_ahead(void **state)
+{
+    (void)state;
+    int32_t expected[NUM_STEPS];
+    struct run r;
+    open_run(&r, dir, 1);
+    r.request->params.repetition_penalty = 1.9f;
+    for (int32_t i = 0; i < NUM_STEPS; i++) {
+        assert_true(run_step(&r));
+        expected[i] = r.sampled;
+        advance(&r);
+    }
+    close_run(&r);
+    open_run_of(&r, dir, 1, 2);
+    r.request->params.repetition_penalty = 1.9f;
+    struct step_seq seqs[2] = { r.seq, r.seq };
+    struct step steps[2] = { r.step, r.step };
+    steps[0].seqs = &seqs[0];
+    steps[1].seqs = &seqs[1];
+    executor_submit(&r.executor, &steps[0]);
+    for (int32_t i = 0; i < NUM_STEPS; i++) {
+        struct step_seq *next = &seqs[(i + 1) % 2];
+        *next = seqs[i % 2];
+        next->num_tokens++;
+        next->num_computed_tokens = next->num_tokens - 1;
+        next->num_scheduled_tokens = steps[(i + 1) % 2].num_tokens = 1;
+        next->fed = true;
+        executor_submit(&r.executor, &steps[(i + 1) % 2]);
+        executor_collect(&r.executor, &r.output);
+        assert_int_equal(r.output.status.code, STATUS_OK);
+        assert_int_equal(r.sampled, expected[i]);
+        r.request->token_ids[PROMPT_LEN + i] = r.sampled;
+    }
+    close_run(&r);
+}
+
+/* A step that fails is told of it; the one behind it, which runs, is not. */
+static void test_errors_of_steps_under_way(void **state)
+{
+    (void)state;
+    struct run r;
+    open_run_of(&r, dir, 1, 2);
+    struct step_seq good = r.seq;
+    struct step step = r.step;
+    step.seqs = &good;
+    r.request->token_ids[4] = VOCAB_SIZE;
+    executor_submit(&r.executor, &r.step);
+    r.request->token_ids[4] = (7 * 4 + 3) % VOCAB_SIZE;
+    executor_submit(&r.executor, &step);
+    executor_collect(&r.executor, &r.output);
+    assert_non_null(strstr(r.output.status.message, "index 71 of row 4"));
+    executor_collect(&r.executor, &r.output);
+    assert_int_equal(r.output.status.code, STATUS_OK);
+    close_run(&r);
+}
+
 /* A rank that will not come: the step fails at the others instead of lasting for ever. */
 static void test_a_lost_rank(void **state)
 {
@@ -172,7 +236,7 @@ static void test_a_lost_rank(void **state)
     open_run(&r, dir, 2);
     assert_true(run_step(&r));
     worker_stop(&r.executor.workers[1]);
-    batch_fill(&r.executor.batches[0], &r.step);
+    batch_fill(&r.executor.batches[0], &r.step, NULL);
     worker_post(&r.executor.workers[0], &r.executor.batches[0]);
     usleep(20000); /* it waits in the first collective by now */
     r.executor.workers[1].comm->abort(r.executor.workers[1].comm, &why);
@@ -240,6 +304,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks_give_the_same_tokens),
         cmocka_unit_test(test_a_failed_step),
+        cmocka_unit_test(test_a_step_ahead),
+        cmocka_unit_test(test_errors_of_steps_under_way),
         cmocka_unit_test(test_a_lost_rank),
         cmocka_unit_test(test_stop_before_collect),
         cmocka_unit_test(test_refusals),

@@ -88,6 +88,7 @@ static void open_model(struct run *r, const struct variant *v, enum graph_mode m
         .max_num_seqs = MAX_SEQS,
         .max_num_batched_tokens = MAX_SEQS * PROMPT_LEN,
         .max_logprobs = MAX_LOGPROBS,
+        .num_batches = 2,
         .kv_cache_dtype = kv_dtype,
         .graph_mode = mode,
         .graph_sizes = sizes,
@@ -244,6 +245,44 @@ static int64_t compare(struct run *a, struct run *b, int32_t num_seqs)
     return launched;
 }
 
+/* The same, but `b` submits each step before it has collected the one before: the ids it goes on
+ * from are on the device alone. */
+static void compare_ahead(struct run *a, struct run *b, int32_t num_seqs)
+{
+    struct step_seq seqs[2][MAX_SEQS];
+    start_requests(a, num_seqs);
+    start_requests(b, num_seqs);
+    struct step steps[2] = { b->step, b->step };
+    memcpy(seqs[0], b->seqs, sizeof b->seqs);
+    steps[0].seqs = seqs[0];
+    steps[1].seqs = seqs[1];
+    executor_submit(&b->executor, &steps[0]);
+    for (int32_t i = 0; i < NUM_STEPS; i++) {
+        struct step_seq *now = seqs[i % 2], *next = seqs[(i + 1) % 2];
+        for (int32_t s = 0; s < num_seqs; s++) {
+            next[s] = now[s];
+            next[s].num_computed_tokens = next[s].num_tokens++;
+            next[s].num_scheduled_tokens = 1;
+            next[s].fed = true;
+            next[s].previous = s;
+        }
+        steps[(i + 1) % 2].num_tokens = num_seqs;
+        if (i + 1 < NUM_STEPS)
+            executor_submit(&b->executor, &steps[(i + 1) % 2]);
+        memset(b->logprobs, 0, sizeof b->logprobs);
+        executor_collect(&b->executor, &b->output);
+        assert_int_equal(b->output.status.code, STATUS_OK);
+        assert_true(run_step(a));
+        assert_memory_equal(a->sampled, b->sampled, (size_t)num_seqs * sizeof *a->sampled);
+        assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
+        for (int32_t s = 0; s < num_seqs; s++)
+            b->requests[s]->token_ids[PROMPT_LEN + i] = b->sampled[s];
+        advance(a);
+    }
+    end_requests(a);
+    end_requests(b);
+}
+
 /* Steps whose longest sequence has at most LEN_TO_CAPTURE tokens; the first is the prompts'. */
 enum { STEPS_IN_BUCKETS = LEN_TO_CAPTURE - PROMPT_LEN };
 
@@ -315,6 +354,26 @@ static void test_replay_has_the_same_bits(void **state)
         close_run(&full);
         close_run(&eager);
     }
+}
+
+/* With graphs and without, and where graphs are made on the way. */
+static void test_a_step_ahead(void **state)
+{
+    (void)state;
+    need_emulation();
+    struct run eager, full, lazy;
+    open_run(&eager, "float32", GRAPH_MODE_NONE, NULL);
+    open_run(&full, "float32", GRAPH_MODE_FULL, "2,4");
+    open_run(&lazy, "float32", GRAPH_MODE_LAZY, "2,4");
+    capture_all(&full);
+    compare_ahead(&full, &eager, 4);
+    for (int32_t num_seqs = 1; num_seqs <= MAX_SEQS; num_seqs += 2) {
+        compare_ahead(&eager, &full, num_seqs);
+        compare_ahead(&eager, &lazy, num_seqs);
+    }
+    close_run(&lazy);
+    close_run(&full);
+    close_run(&eager);
 }
 
 /* Every op that a model may need takes counts as upper bounds. */
@@ -499,6 +558,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_has_the_same_bits),
+        cmocka_unit_test(test_a_step_ahead),
         cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_weights_and_caches),
         cmocka_unit_test(test_captures_come_in_order),

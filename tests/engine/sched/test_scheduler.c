@@ -489,6 +489,101 @@ static void test_cancelled_at_the_front(void **state)
     rig_close(&rig);
 }
 
+/* A step planned while the one before is under way takes it that sequences go on, but for those
+ * that will have all their tokens; what it planned for one that ended after all is dropped. */
+static void test_a_step_ahead(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, small_config());
+    struct request *ends = add(&rig, 100, 3, 9), *last = add(&rig, 200, 3, 1),
+                   *cancelled = add(&rig, 300, 2, 9);
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 3);
+    assert_false(rig.step.seqs[0].fed);
+    request_cancel(cancelled);
+    struct step first = rig.step;
+    struct step_seq seqs[3] = { first.seqs[0], first.seqs[1], first.seqs[2] };
+    first.seqs = seqs;
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 1);
+    assert_planned(&rig, 0, ends, 3, 1);
+    assert_int_equal(rig.step.seqs[0].num_tokens, 4);
+    assert_true(rig.step.seqs[0].fed && rig.step.seqs[0].sample);
+    assert_int_equal(rig.step.seqs[0].previous, 0);
+    assert_int_equal(scheduler_num_steps(rig.s), 2);
+    assert_int_equal(publish(&rig), 0); /* who is under way does not end in planning */
+    const int32_t ids[3] = { eos_ids[0], 51, 52 };
+    memcpy(rig.output.sampled_ids, ids, sizeof ids);
+    scheduler_update(rig.s, rig.now_ns, &first, &rig.output);
+    assert_int_equal(publish(&rig), 3);
+    assert_int_equal(request_finish_reason(ends), FINISH_STOP);
+    assert_int_equal(request_finish_reason(last), FINISH_LENGTH);
+    struct request *next = add(&rig, 400, 2, 1); /* where the slot of one that ended may be */
+    update(&rig, 53);
+    assert_int_equal(publish(&rig), 0);
+    assert_int_equal(request_num_output_tokens(ends), 1);
+    turn(&rig, 54);
+    assert_planned(&rig, 0, next, 0, 2);
+    publish(&rig);
+    assert_int_equal(request_finish_reason(cancelled), FINISH_ABORT);
+    assert_int_equal(request_num_output_tokens(cancelled), 1);
+    assert_int_equal(request_finish_reason(next), FINISH_LENGTH);
+    request_unref(ends);
+    request_unref(last);
+    request_unref(cancelled);
+    request_unref(next);
+    rig_close(&rig);
+}
+
+/* A step as an executor has it while the next is planned. */
+static struct step keep_step(const struct rig *rig, struct step_seq *seqs)
+{
+    struct step step = rig->step;
+    memcpy(seqs, step.seqs, (size_t)step.num_seqs * sizeof *seqs);
+    step.seqs = seqs;
+    return step;
+}
+
+/* Blocks that run out with a step under way: nothing is preempted before that is booked, and those
+ * that did find blocks do not go on for ever meanwhile. */
+static void test_a_step_ahead_without_blocks(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct scheduler_config config = small_config();
+    config.num_blocks = 3;
+    rig_open(&rig, config);
+    struct request *a = add(&rig, 100, 4, 9), *b = add(&rig, 200, 2, 5);
+    struct step_seq seqs[2][2];
+    struct step steps[2];
+    int32_t turn = 0, last_num_seqs = 2;
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 2);
+    steps[0] = keep_step(&rig, seqs[0]);
+    for (;;) {
+        schedule(&rig);
+        if (rig.step.num_seqs == 0)
+            break;
+        assert_int_equal(last_num_seqs, 2); /* b has not been left out before */
+        last_num_seqs = rig.step.num_seqs;
+        steps[!turn] = keep_step(&rig, seqs[!turn]);
+        rig.output.sampled_ids[0] = rig.output.sampled_ids[1] = 50;
+        scheduler_update(rig.s, rig.now_ns, &steps[turn], &rig.output);
+        turn = !turn;
+    }
+    assert_int_equal(last_num_seqs, 1);
+    assert_int_equal(a->num_preemptions + b->num_preemptions, 0);
+    scheduler_update(rig.s, rig.now_ns, &steps[turn], &rig.output);
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 1);
+    assert_planned(&rig, 0, a, 7, 1);
+    assert_int_equal(b->num_preemptions, 1);
+    request_unref(a);
+    request_unref(b);
+    rig_close(&rig);
+}
+
 /* That one in front did not fit says nothing about the next, even if it takes the same slot. */
 static void test_next_in_line_is_tried_anew(void **state)
 {
@@ -497,11 +592,12 @@ static void test_next_in_line_is_tried_anew(void **state)
     struct scheduler_config config = small_config();
     config.num_blocks = 4;
     rig_open(&rig, config);
-    struct request *a = add(&rig, 100, 9, 2), *large = add(&rig, 200, 5, 1);
+    struct request *a = add(&rig, 100, 9, 3), *large = add(&rig, 200, 5, 1);
     turn(&rig, 50);
     assert_int_equal(rig.step.num_seqs, 1);
     request_cancel(large);
     schedule(&rig);
+    update(&rig, 50);
     struct request *small = add(&rig, 300, 4, 1);
     schedule(&rig);
     assert_int_equal(rig.step.num_seqs, 2);
@@ -637,6 +733,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cancel_and_deadline),
         cmocka_unit_test(test_waiting_are_swept),
         cmocka_unit_test(test_cancelled_at_the_front),
+        cmocka_unit_test(test_a_step_ahead),
+        cmocka_unit_test(test_a_step_ahead_without_blocks),
         cmocka_unit_test(test_next_in_line_is_tried_anew),
         cmocka_unit_test(test_abort_all),
         cmocka_unit_test(test_untaken_events),

@@ -113,6 +113,100 @@ static void errors_stick(void **state)
     gpu_release(&gpu);
 }
 
+/* Pieces of several shapes, there and back; what lies between them stays. */
+static void pieces_are_copied(void **state)
+{
+    (void)state;
+    enum { SIZE = 30000, PIECES = 4 };
+    static const int32_t shapes[PIECES][4] = { /* begin, width, pitch, rows */
+                                               { 0, 1, 0, 1 },
+                                               { 16, 9001, 0, 1 },
+                                               { 10000, 3, 7, 50 },
+                                               { 12000, 300, 1000, 17 }
+    };
+    struct status st;
+    struct buffer host, device;
+    assert_true(gpu.ops->alloc(gpu.device, &host, SIZE * sizeof(int32_t), MEMORY_PINNED, &st));
+    assert_true(gpu.ops->alloc(gpu.device, &device, host.size_bytes, MEMORY_DEVICE, &st));
+    int32_t *words = host.data, *there = device.data;
+    struct copy_piece in[PIECES], back[PIECES];
+    for (int32_t i = 0; i < PIECES; i++) {
+        const int32_t *s = shapes[i];
+        in[i] = (struct copy_piece){ there + s[0], words + s[0], (size_t)s[1] * 4, (size_t)s[2] * 4,
+                                     s[3] };
+        back[i] = in[i];
+        back[i].dst = words + s[0];
+        back[i].src = there + s[0];
+    }
+    for (int32_t i = 0; i < SIZE; i++)
+        words[i] = i + 1;
+    gpu.ops->copy_pieces(gpu.device, in, PIECES);
+    gpu_sync(&gpu);
+    memset(words, 0, host.size_bytes);
+    gpu.ops->copy_pieces(gpu.device, back, PIECES);
+    gpu_sync(&gpu);
+    int32_t num_set = 0;
+    for (int32_t i = 0; i < PIECES; i++)
+        for (int32_t row = 0; row < shapes[i][3]; row++)
+            for (int32_t k = 0; k < shapes[i][1]; k++, num_set++)
+                assert_int_equal(words[shapes[i][0] + row * shapes[i][2] + k],
+                                 shapes[i][0] + row * shapes[i][2] + k + 1);
+    for (int32_t i = 0; i < SIZE; i++)
+        num_set -= words[i] != 0;
+    assert_int_equal(num_set, 0);
+    gpu.ops->free(gpu.device, &device);
+    gpu.ops->free(gpu.device, &host);
+}
+
+static void tokens_are_fed(void **state)
+{
+    (void)state;
+    const int32_t sampled[] = { 7, -1, 9, 3 }, rows[] = { 3, 1, 0 };
+    int32_t *ids = gpu_new(&gpu, 5 * sizeof *ids), got[5];
+    int32_t *const dst[] = { ids + 4, ids + 2, ids };
+    const int32_t before[] = { 50, 51, 52, 53, 54 }, after[] = { 7, 51, 0, 53, 3 };
+    gpu.ops->copy(gpu.device, ids, before, sizeof before, COPY_TO_DEVICE);
+    gpu.ops->feed_tokens(gpu.device, gpu_put(&gpu, dst, sizeof dst),
+                         gpu_put(&gpu, sampled, sizeof sampled), gpu_put(&gpu, rows, sizeof rows),
+                         3);
+    gpu.ops->copy(gpu.device, got, ids, sizeof got, COPY_TO_HOST);
+    gpu_sync(&gpu);
+    assert_memory_equal(got, after, sizeof after);
+    gpu_release(&gpu);
+}
+
+/* Each mark has the errors of what was enqueued before it, of the host's calls and of kernels. */
+static void marks_have_their_own_errors(void **state)
+{
+    (void)state;
+    struct status st;
+    const int32_t good[] = { 1 }, bad[] = { 5 };
+    struct tensor x = { .data = gpu_new(&gpu, 4 * 8 * sizeof(float)), .rows = 4, .cols = 8 };
+    struct tensor out = x;
+    x.dtype = out.dtype = DTYPE_F32;
+    x.stride = out.stride = 8;
+    out.rows = 1;
+    out.data = gpu_new(&gpu, 8 * sizeof(float));
+    const int32_t *good_row = gpu_put(&gpu, good, sizeof good);
+    const int32_t *bad_row = gpu_put(&gpu, bad, sizeof bad);
+    gpu_sync(&gpu);
+    gpu.ops->gather_rows(gpu.device, &out, &x, bad_row);
+    gpu.ops->mark(gpu.device, 0);
+    gpu.ops->gather_rows(gpu.device, &out, &x, good_row);
+    gpu.ops->mark(gpu.device, 1);
+    assert_false(gpu.ops->await(gpu.device, 0, &st));
+    assert_non_null(strstr(st.message, "gather_rows: index 5 of row 0 is not in [0, 4)"));
+    assert_true(gpu.ops->await(gpu.device, 1, &st));
+    gpu.ops->mark(gpu.device, 0);
+    status_set(&gpu.device->error, STATUS_INTERNAL, "a call failed");
+    gpu.ops->mark(gpu.device, 1);
+    assert_true(gpu.ops->await(gpu.device, 0, &st));
+    assert_false(gpu.ops->await(gpu.device, 1, &st));
+    assert_string_equal(st.message, "a call failed");
+    gpu_sync(&gpu);
+    gpu_release(&gpu);
+}
+
 static void memory_is_zeroed_and_bounded(void **state)
 {
     (void)state;
@@ -325,6 +419,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusals_say_what_to_do),
         cmocka_unit_test(errors_stick),
+        cmocka_unit_test(pieces_are_copied),
+        cmocka_unit_test(tokens_are_fed),
+        cmocka_unit_test(marks_have_their_own_errors),
         cmocka_unit_test(memory_is_zeroed_and_bounded),
         cmocka_unit_test(pinned_memory_can_be_short),
         cmocka_unit_test(workspace_is_exact),
