@@ -251,6 +251,7 @@ static bool plan_up(void *context, struct status *st)
         .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
         .ranks_per_device = e->executor.ranks_per_device,
         .num_batches = choose_num_batches(e),
+        .comm_bytes = e->executor.comm_bytes,
         .batch_variant = !c->batch_invariant,
         .kv_cache_dtype = kv_dtype,
         .graph_mode = choose_graph_mode(e),
@@ -275,6 +276,9 @@ static bool plan_up(void *context, struct status *st)
     if (p->num_ranks > 1)
         log_info("memory plan of each of %d ranks%s:", p->num_ranks,
                  d->backend->caps & BACKEND_HOST_MEMORY ? " (the batch is all ranks')" : "");
+    if (p->comm_bytes > 0)
+        log_info("memory: each rank took %.1f MiB for messages to the others",
+                 (double)p->comm_bytes / (1 << 20));
     log_info("memory plan: weights %zu, activations %zu, workspace %zu, graphs %zu, batch %zu, "
              "KV cache %zu bytes; %d blocks of %d tokens = %lld tokens; %.2f requests of %d tokens "
              "at once",

@@ -70,6 +70,31 @@ static bool open_comms(const struct executor *x, struct comm **comms, struct sta
     return true;
 }
 
+/* Opens them and sees how much memory that takes of a device: what NCCL wants nobody can tell
+ * beforehand. */
+static bool measure_comms(struct executor *x, struct comm **comms, struct status *st)
+{
+    size_t before[LIMIT_TENSOR_PARALLEL_SIZE];
+    struct memory_info memory;
+    const struct backend *backend = x->workers[0].device->backend;
+    const bool measures = x->num_workers > 1 && backend->comm_open && x->ranks_per_device == 1;
+    for (int32_t i = 0; measures && i < x->num_workers; i++) {
+        if (!backend->memory_info(x->workers[i].device, &memory, st))
+            return false;
+        before[i] = memory.available_bytes;
+    }
+    if (!open_comms(x, comms, st))
+        return false;
+    for (int32_t i = 0; measures && i < x->num_workers; i++) {
+        struct status unknown;
+        if (!backend->memory_info(x->workers[i].device, &memory, &unknown))
+            continue; /* whoever plans asks again, and tells it */
+        size_t taken = before[i] > memory.available_bytes ? before[i] - memory.available_bytes : 0;
+        x->comm_bytes = taken > x->comm_bytes ? taken : x->comm_bytes;
+    }
+    return true;
+}
+
 static bool open_workers(struct executor *x, const char *backend_name,
                          const struct device_options *options, const int32_t *ids,
                          int32_t num_ranks, struct status *st)
@@ -113,7 +138,7 @@ bool executor_open(struct executor *x, const char *backend_name,
                         "--device-ids %.80s: the device is the CPU, which has no numbers",
                         ranks->device_ids);
     x->ranks_per_device = on_host ? ranks->count : most_on_one(ids, ranks->count);
-    if (!ok || !open_comms(x, comms, st)) {
+    if (!ok || !measure_comms(x, comms, st)) {
         executor_close(x);
         return false;
     }

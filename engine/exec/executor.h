@@ -11,6 +11,7 @@ struct executor {
     struct worker *workers; /* [num_workers], by rank */
     int32_t num_workers;
     int32_t ranks_per_device; /* the most that share one device, and its memory */
+    size_t comm_bytes;        /* the most that a device has given for the ranks to meet */
     /* For each turn one that all ranks read, or one for each where devices have memory of their
      * own. Steps take turns, as many as may be under way. */
     struct batch *batches; /* [num_turns, num_batches] */

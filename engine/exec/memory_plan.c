@@ -104,6 +104,7 @@ static size_t budget_of(const struct device *d, const struct memory_plan_options
     if (d->backend->caps & BACKEND_HOST_MEMORY)
         return (size_t)((double)memory->available_bytes * o->memory_utilization);
     size_t share = (size_t)((double)memory->total_bytes * o->memory_utilization);
+    share = share > o->comm_bytes ? share - o->comm_bytes : 0;
     return share < memory->available_bytes ? share : memory->available_bytes;
 }
 
@@ -160,6 +161,7 @@ static bool plan_rank(const struct model *m, struct device *d, const struct memo
     p->num_ranks = decoder_desc_num_ranks(&m->desc);
     p->ranks_per_device = o->ranks_per_device > 0 ? o->ranks_per_device : p->num_ranks;
     p->num_batches = o->num_batches > 1 ? 2 : 1;
+    p->comm_bytes = o->comm_bytes;
     p->block_size = o->block_size;
     if (!choose_max_model_len(m, o, p, st) || !d->backend->memory_info(d, &p->memory, st) ||
         !weights_plan(m, d, &p->weights, st) || !plan_graphs(m, d, o, p, st))

@@ -26,6 +26,7 @@ struct memory_plan_options {
     int32_t tensor_parallel_size;         /* ranks */
     int32_t ranks_per_device;             /* that share a device's memory; 0: all */
     int32_t num_batches;                  /* steps that may be under way: 2, else 1 */
+    size_t comm_bytes;                    /* what ranks took of a device to meet, before the plan */
     bool batch_variant;                   /* see struct workspace_desc */
     enum dtype kv_cache_dtype;
     /* Which graphs are captured, by the device's power to. */
@@ -41,6 +42,7 @@ struct memory_plan {
     struct weights_size weights;
     size_t activation_bytes; /* the decoder's arena, logits included */
     size_t workspace_bytes;  /* the device's scratch */
+    size_t comm_bytes;       /* what the ranks took to meet; no longer available */
     size_t graph_bytes;      /* what captured steps will take of the driver, an estimate */
     size_t batch_bytes;      /* a step's inputs and outputs on the device, or on the host all */
     size_t kv_cache_bytes;   /* num_blocks * block_bytes */

@@ -77,6 +77,7 @@ void memory_plan_describe(const struct memory_plan *p, bool json, struct buf *ou
     const struct plan_row rows[] = {
         { "memory_total_bytes", "memory in all", p->memory.total_bytes, false },
         { "memory_available_bytes", "memory available", p->memory.available_bytes, false },
+        { "comm_bytes", "taken for ranks to meet", p->comm_bytes, true },
         { "weights_bytes", "weights", p->weights.bytes, true },
         { "activation_bytes", "activations", p->activation_bytes, true },
         { "workspace_bytes", "workspace", p->workspace_bytes, true },

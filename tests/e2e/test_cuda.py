@@ -61,8 +61,8 @@ def complete_all(server, bodies):
         return list(pool.map(one, bodies))
 
 
-def run(binary, *args):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+def run(binary, *args, **more_env):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")} | more_env
     return subprocess.run([str(binary), *map(str, args)], capture_output=True, text=True, timeout=120,
                           env=env)
 
@@ -443,3 +443,21 @@ def test_plan_of_ranks(cuda_bin, tiny_model):
         assert p["total_bytes"] == ranks * (sum(p[k] for k in keys) + p["graph_bytes"])
     for key in keys:
         assert shared[key] == alone[key], key
+    assert shared["comm_bytes"] == alone["comm_bytes"] == 0
+
+
+@pytest.mark.skipif(not EMULATED, reason="needs two GPUs: the emulated ones")
+def test_messages_are_in_the_budget(cuda_bin, tiny_model):
+    """What ranks take to meet counts as theirs: the utilization is of all that they hold."""
+    def plan(ranks):
+        result = run(cuda_bin, "plan", tiny_model, "--device", "cuda", "--tensor-parallel-size", str(ranks),
+                     "--json", "--max-num-seqs", "2048", "--gpu-memory-utilization", "0.25", EMU_DEVICE_COUNT="2")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+    alone, two = plan(1), plan(2)
+    assert alone["comm_bytes"] == 0
+    assert two["comm_bytes"] > 1 << 20
+    assert two["memory_available_bytes"] + two["comm_bytes"] == alone["memory_available_bytes"]
+    for p in alone, two:
+        left = int(p["memory_total_bytes"] * 0.25) - p["comm_bytes"] - p["total_bytes"]
+        assert 0 <= left < p["block_bytes"], p
