@@ -87,6 +87,8 @@ struct backend {
      * await a mark while the device's goes on enqueuing. */
     void (*mark)(struct device *d, int32_t mark);
     bool (*await)(struct device *d, int32_t mark, struct status *st);
+    /* Whether await would return at once, be it with an error. NULL: it always does. */
+    bool (*is_reached)(struct device *d, int32_t mark);
     /* Exact bytes that reserve_workspace will take. */
     size_t (*workspace_bytes)(const struct device *d, const struct workspace_desc *w);
     bool (*reserve_workspace)(struct device *d, const struct workspace_desc *w, struct status *st);

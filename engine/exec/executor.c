@@ -2,12 +2,14 @@
 #include "engine/exec/executor.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/thread.h"
 #include "kernels/backend.h"
 #include "kernels/comm.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -317,10 +319,46 @@ static void post(struct executor *x, int32_t turn)
         worker_post(&x->workers[i], &batches_of(x, turn)[i < x->num_batches ? i : 0]);
 }
 
+/* How long the others may take when a rank has failed. Longer than any step: they wait for it. */
+enum { LOST_RANK_SECONDS = 5 };
+
+/* In any order. A rank that failed may have left the others waiting in a collective, for ever: they
+ * are then called off, and no further step succeeds. */
+static void await_any(struct executor *x, struct status *st)
+{
+    bool done[LIMIT_TENSOR_PARALLEL_SIZE] = { false }, called_off = false;
+    uint64_t failed_ns = 0;
+    for (int32_t num_left = x->num_workers; num_left > 0;) {
+        const int32_t before = num_left;
+        for (int32_t i = 0; i < x->num_workers; i++) {
+            struct status own;
+            if (done[i] || !worker_is_done(&x->workers[i]))
+                continue;
+            if (!worker_wait(&x->workers[i], &own) && st->code == STATUS_OK) {
+                *st = own;
+                failed_ns = clock_now_ns();
+            }
+            done[i] = true;
+            num_left--;
+        }
+        if (st->code != STATUS_OK && !called_off && num_left > 0 &&
+            clock_seconds_between(failed_ns, clock_now_ns()) > LOST_RANK_SECONDS) {
+            x->workers[0].comm->abort(x->workers[0].comm, st);
+            called_off = true;
+        }
+        if (num_left == before)
+            sched_yield();
+    }
+}
+
 /* Waits for all ranks; the first failure counts. */
 static bool await(struct executor *x, struct status *st)
 {
     status_clear(st);
+    if (x->num_workers > 1 && x->workers[0].device->backend->is_reached) {
+        await_any(x, st);
+        return st->code == STATUS_OK;
+    }
     for (int32_t i = 0; i < x->num_workers; i++) {
         struct status own;
         if (!worker_wait(&x->workers[i], &own) && st->code == STATUS_OK)

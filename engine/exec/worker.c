@@ -181,6 +181,18 @@ void worker_post(struct worker *w, struct batch *b)
     pthread_mutex_unlock(&w->mutex);
 }
 
+bool worker_is_done(struct worker *w)
+{
+    const struct backend *backend = w->device->backend;
+    const size_t slot = w->num_awaited % DEVICE_NUM_MARKS;
+    pthread_mutex_lock(&w->mutex);
+    const bool launched = w->num_launched > w->num_awaited;
+    const bool failed = launched && w->status[slot].code != STATUS_OK;
+    const int32_t mark = launched ? w->posted[slot]->mark : 0;
+    pthread_mutex_unlock(&w->mutex);
+    return launched && (failed || !backend->is_reached || backend->is_reached(w->device, mark));
+}
+
 bool worker_wait(struct worker *w, struct status *st)
 {
     const size_t slot = w->num_awaited % DEVICE_NUM_MARKS;

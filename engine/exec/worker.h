@@ -45,6 +45,8 @@ bool worker_start(struct worker *w, struct status *st);
 void worker_post(struct worker *w, struct batch *b);
 /* Waits for the earliest posted batch that was not waited for, on the calling thread. */
 bool worker_wait(struct worker *w, struct status *st);
+/* Whether that would return at once. */
+bool worker_is_done(struct worker *w);
 void worker_stop(struct worker *w);
 /* Undo in reverse: each is safe to call whether or not its counterpart ran. */
 void worker_release(struct worker *w);

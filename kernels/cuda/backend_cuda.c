@@ -304,6 +304,7 @@ const struct backend backend_cuda = {
     .sync = cuda_sync,
     .mark = cuda_mark,
     .await = cuda_await,
+    .is_reached = cuda_is_reached,
     .workspace_bytes = cuda_workspace_bytes,
     .reserve_workspace = cuda_reserve_workspace,
     .capture_begin = cuda_capture_begin,

@@ -120,6 +120,7 @@ void cuda_copy_pieces(struct device *d, const struct copy_piece *pieces, int32_t
 bool cuda_sync(struct device *d, struct status *st);
 void cuda_mark(struct device *d, int32_t mark);
 bool cuda_await(struct device *d, int32_t mark, struct status *st);
+bool cuda_is_reached(struct device *d, int32_t mark);
 bool cuda_capture_begin(struct device *d, struct status *st);
 bool cuda_capture_end(struct device *d, struct graph **out, struct status *st);
 bool cuda_graph_launch(struct device *d, struct graph *graph);

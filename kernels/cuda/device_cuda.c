@@ -345,6 +345,14 @@ bool cuda_await(struct device *device, int32_t mark, struct status *st)
     return take_error(error, st);
 }
 
+bool cuda_is_reached(struct device *device, int32_t mark)
+{
+    if (cudaEventQuery(cuda_device_of(device)->marks[mark]) != cudaErrorNotReady)
+        return true;
+    cudaGetLastError(); /* of this thread; it must not be told of a later call */
+    return false;
+}
+
 /* --- graphs ----------------------------------------------------------------------------------- */
 
 bool cuda_capture_begin(struct device *device, struct status *st)

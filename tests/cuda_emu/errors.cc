@@ -15,6 +15,7 @@ const char *cudaGetErrorName(cudaError_t error)
         { cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration" },
         { cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver" },
         { cudaErrorNoDevice, "cudaErrorNoDevice" },
+        { cudaErrorNotReady, "cudaErrorNotReady" },
         { cudaErrorInvalidDevice, "cudaErrorInvalidDevice" },
         { cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle" },
         { cudaErrorPeerAccessAlreadyEnabled, "cudaErrorPeerAccessAlreadyEnabled" },

@@ -51,7 +51,8 @@ size_t region_used;
 size_t total_bytes = (size_t)2 << 30;
 int major_version = 9, minor_version = 0;
 emu_record record;
-cudaError_t last_error = cudaSuccess, stuck = cudaSuccess;
+thread_local cudaError_t last_error = cudaSuccess;
+cudaError_t stuck = cudaSuccess;
 std::map<const void *, int> shared_limits; /* of kernels that have asked for more than is usual */
 std::string fail_function;
 int fail_after = 0;
@@ -210,16 +211,23 @@ bool may_run(cudaStream_t s, int nth)
 }
 
 /* Returns when `reached` says so, which `s` works towards. */
+/* Runs what can run now, that of other streams too; true where anything did. */
+bool run_once(cudaStream_t s, int nth)
+{
+    const uint64_t before = progress;
+    drain(s);
+    for (auto other : streams)
+        if (may_run(other, nth))
+            drain(other);
+    return progress != before;
+}
+
 void wait_until(std::unique_lock<std::recursive_mutex> &lock, cudaStream_t s,
                 const std::function<bool()> &reached)
 {
     drain(s);
     for (int nth = 1; !reached(); nth++) {
-        const uint64_t before = progress;
-        for (auto other : streams)
-            if (may_run(other, nth))
-                drain(other);
-        if (progress != before)
+        if (run_once(s, nth))
             continue;
         set_reach(0);
         lock.unlock(); /* other threads of the host */
@@ -640,6 +648,19 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (event->reached < event->recorded)
         wait_until(lock, event->stream, [event] { return event->reached >= event->recorded; });
     return enter("cudaEventSynchronize");
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    guard g(mutex);
+    cudaError_t error = enter("cudaEventQuery");
+    if (error == cudaSuccess && event->reached < event->recorded) {
+        run_once(event->stream, 1);
+        set_reach(0);
+    }
+    if (error == cudaSuccess && event->reached < event->recorded)
+        return refuse(cudaErrorNotReady);
+    return error;
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)

@@ -49,7 +49,6 @@ static struct {
 } emu;
 
 static struct fixture llama;
-static char plugin[4200];
 
 static struct emu_record get_record(void)
 {
@@ -294,14 +293,8 @@ static int setup(void **state)
     if (!gpu_is_emulated())
         return 0;
     fixture_open_in(&llama, "tests/golden/parallel/", "llama_dynamic");
-    /* The executor looks for it beside the program. */
-    ssize_t n = readlink("/proc/self/exe", plugin, 4000);
-    assert_true(n > 0);
-    plugin[n] = '\0';
-    strcpy(strrchr(plugin, '/') + 1, "inferd_cuda.so");
-    unlink(plugin);
-    assert_int_equal(symlink(gpu_plugin_path(), plugin), 0);
     struct status st;
+    const char *plugin = gpu_link_plugin();
     assert_non_null(backend_load(plugin, &st));
     void *object = dlopen(plugin, RTLD_NOW | RTLD_NOLOAD);
     assert_non_null(object);
@@ -318,7 +311,6 @@ static int teardown(void **state)
     (void)state;
     if (!gpu_is_emulated())
         return 0;
-    unlink(plugin);
     fixture_close(&llama);
     return 0;
 }

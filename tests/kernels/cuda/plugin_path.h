@@ -33,6 +33,24 @@ static inline const char *gpu_plugin_path(void)
     return path;
 }
 
+/* Where the executor looks for the plug-in, beside the program, there is a link to it from then on:
+ * other programs there may be using it. */
+static inline const char *gpu_link_plugin(void)
+{
+    static char path[4200], there[4200];
+    ssize_t n = readlink("/proc/self/exe", path, 4000);
+    assert_true(n > 0);
+    path[n] = '\0';
+    strcpy(strrchr(path, '/') + 1, "inferd_cuda.so");
+    if (symlink(gpu_plugin_path(), path) != 0) {
+        n = readlink(path, there, sizeof there - 1);
+        assert_true(n > 0);
+        there[n] = '\0';
+        assert_string_equal(there, gpu_plugin_path());
+    }
+    return path;
+}
+
 static inline bool gpu_is_emulated(void)
 {
     return getenv("INFERD_TEST_PLUGIN") == NULL;
