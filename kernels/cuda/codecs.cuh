@@ -6,6 +6,10 @@
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/linear_dense.cuh"
 
+extern "C" {
+#include "kernels/quant/quant_format.h"
+}
+
 /* A row of the table in linear_mma.cu, one per enum cuda_codec. */
 struct codec_launchers {
     void (*linear)(const struct cuda_product *p, cudaStream_t stream);
@@ -51,6 +55,19 @@ extern const struct codec_launchers codec_plain, codec_int4, codec_int8, codec_f
     codec_q4_0, codec_q4_1, codec_q5_0, codec_q5_1, codec_q8_0, codec_q2_k, codec_q3_k, codec_q4_k,
     codec_q5_k, codec_q6_k, codec_iq4_nl, codec_iq4_xs, codec_mxfp4;
 
+/* Whole numbers: those with a minimum are another codec for products. */
+template <template <typename> class C, template <typename> class WITH_MIN>
+static void launch_ints(const struct cuda_product *p, cudaStream_t stream)
+{
+    if (p->weight.layout.offset == QUANT_OFFSET_MIN)
+        launch_words<WITH_MIN>(p, stream);
+    else
+        launch_words<C>(p, stream);
+}
+
+#define INT_CODEC(name)                                                                            \
+    const struct codec_launchers codec_##name = { launch_ints<name##_codec, name##_min_codec>,     \
+                                                  embed_words<name##_codec> }
 #define WORDS_CODEC(name)                                                                          \
     const struct codec_launchers codec_##name = { launch_words<name##_codec>,                      \
                                                   embed_words<name##_codec> }

@@ -88,6 +88,16 @@ __device__ __forceinline__ uint32_t pack_pair(float first, float second)
     return u.word;
 }
 
+/* Two neighbours as float32. */
+template <typename T> __device__ __forceinline__ float2 split_pair(uint32_t word)
+{
+    union {
+        uint32_t word;
+        T pair[2];
+    } u = { word };
+    return make_float2(to_float(u.pair[0]), to_float(u.pair[1]));
+}
+
 /* --- a warp and a block ----------------------------------------------------------------------- */
 
 struct add_op {

@@ -9,7 +9,11 @@
 #include "kernels/cuda/product_sum.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
-enum { GEMV_WARPS = 8, GEMV_PIECES_AT_ONCE = 32 };
+enum {
+    GEMV_WARPS = 8,
+    GEMV_PIECES_AT_ONCE = 32,
+    GEMV_BLOCKS = 3 /* of a multiprocessor: what they read at once hides how far memory is */
+};
 
 /* The rows that a lane reads: weights of two features, activations of TILES rows. */
 template <typename T, int TILES> struct gemv_rows {
@@ -17,31 +21,57 @@ template <typename T, int TILES> struct gemv_rows {
     const T *x[TILES];
 };
 
-/* READS reads of weights from step `begin` on, all of which may be under way at once; of a single
- * one, steps from `end` on are left out. */
-template <typename C, int TILES, int READS>
+/* READS reads of weights from step `begin` on, C::AT_ONCE of which are under way at once; of a
+ * single one, steps from `end` on are left out. */
+template <typename C, int TILES, int READS, head_mode MODE>
 __device__ __forceinline__ void sum_steps(float sum[TILES][4], const struct cuda_matrix &m,
                                           const struct gemv_rows<typename C::T, TILES> &rows,
                                           int32_t begin, int32_t end)
 {
+    enum { AT_ONCE = C::AT_ONCE < READS ? C::AT_ONCE : READS, STEPS = AT_ONCE * C::STEPS };
     const int quad = threadIdx.x % 4;
 #pragma unroll
-    for (int n = 0; n < READS; n++) {
-        typename C::raw low[C::STEPS], high[C::STEPS];
-        C::read(low, m, rows.low, begin + n * C::STEPS, quad);
-        C::read(high, m, rows.high, begin + n * C::STEPS, quad);
+    for (int n = 0; n < READS; n += AT_ONCE) {
+        typename C::raw low[STEPS], high[STEPS];
 #pragma unroll
-        for (int i = 0; i < C::STEPS; i++) {
+        for (int i = 0; i < STEPS; i += C::STEPS) {
+            C::template read<MODE>(low + i, m, rows.low, begin, n + i / C::STEPS, quad);
+            C::template read<MODE>(high + i, m, rows.high, begin, n + i / C::STEPS, quad);
+        }
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
             const int32_t step = begin + n * C::STEPS + i;
             if (READS == 1 && step >= end) /* whole pieces have all their steps */
                 break;
             const uint4 l = operand<C>(m, low[i]), h = operand<C>(m, high[i]);
 #pragma unroll
             for (int t = 0; t < TILES; t++)
-                mma_step<typename C::T>(sum[t], l, h,
-                                        *(const uint4 *)(rows.x[t] + (int64_t)step * STEP_COLS));
+                mma_step<typename C::T>(
+                    sum[t], l, h, load_shared_by_blocks(rows.x[t] + (int64_t)step * STEP_COLS));
         }
     }
+}
+
+/* A piece, whole or what there is of it up to step `end`. */
+template <typename C, int TILES>
+__device__ __forceinline__ void sum_piece(float sum[TILES][4], const struct cuda_matrix &m,
+                                          const struct gemv_rows<typename C::T, TILES> &rows,
+                                          int32_t begin, int32_t end)
+{
+    enum { READS = STEPS_PER_PIECE / C::STEPS };
+    if (end - begin < STEPS_PER_PIECE) {
+        for (int32_t s = begin; s < end; s += C::STEPS)
+            sum_steps<C, TILES, 1, HEADS_ANY>(sum, m, rows, s, end);
+        return;
+    }
+    if constexpr (C::HEAD_MODES) {
+        const enum head_mode mode = C::mode(m);
+        if (mode == HEADS_ONE)
+            return sum_steps<C, TILES, READS, HEADS_ONE>(sum, m, rows, begin, end);
+        if (mode == HEADS_EACH)
+            return sum_steps<C, TILES, READS, HEADS_EACH>(sum, m, rows, begin, end);
+    }
+    sum_steps<C, TILES, READS, HEADS_ANY>(sum, m, rows, begin, end);
 }
 
 /* Rows and features past the end repeat the last one, and are not stored. */
@@ -63,7 +93,7 @@ __device__ __forceinline__ struct gemv_rows<T, TILES> gemv_find_rows(const struc
 
 /* TILES of 8 rows. */
 template <typename C, int TILES>
-__global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_product p)
+__global__ void __launch_bounds__(GEMV_WARPS *WARP, GEMV_BLOCKS) gemv_kernel(struct cuda_product p)
 {
     enum { SUMS = MMA_FEATURES * TILES * MMA_ROWS };
     __shared__ float sums[GEMV_PIECES_AT_ONCE][SUMS]; /* [piece][row][feature] */
@@ -83,12 +113,7 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP) gemv_kernel(struct cuda_prod
             begin + GEMV_PIECES_AT_ONCE < pieces ? begin + GEMV_PIECES_AT_ONCE : pieces;
         for (int32_t piece = begin + warp; piece < end; piece += GEMV_WARPS) {
             float sum[TILES][4] = {};
-            const int32_t step = piece * STEPS_PER_PIECE;
-            if (steps - step >= STEPS_PER_PIECE)
-                sum_steps<C, TILES, STEPS_PER_PIECE / C::STEPS>(sum, p.weight, rows, step, steps);
-            else
-                for (int32_t s = step; s < steps; s += C::STEPS)
-                    sum_steps<C, TILES, 1>(sum, p.weight, rows, s, steps);
+            sum_piece<C, TILES>(sum, p.weight, rows, piece * STEPS_PER_PIECE, steps);
 #pragma unroll
             for (int t = 0; t < TILES; t++)
 #pragma unroll

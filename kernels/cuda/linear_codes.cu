@@ -12,6 +12,7 @@
 struct int8_code_codec : word_reader<uint2, bf16> {
     typedef float S;
     typedef bf16 T;
+    enum { PACKED = 0 };
     static __device__ __forceinline__ void values(float out[LANE_COLS], const struct cuda_matrix &,
                                                   const word_codes<uint2, bf16> &r)
     {
@@ -24,6 +25,7 @@ struct int8_code_codec : word_reader<uint2, bf16> {
 struct fp8_code_codec : word_reader<uint2, bf16> {
     typedef float S;
     typedef bf16 T;
+    enum { PACKED = 0 };
     static __device__ __forceinline__ void values(float out[LANE_COLS], const struct cuda_matrix &,
                                                   const word_codes<uint2, bf16> &r)
     {

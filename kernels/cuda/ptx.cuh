@@ -39,6 +39,52 @@ __device__ __forceinline__ uint4 load_once(const void *at)
     return v;
 }
 
+/* 16 bytes that other blocks read, too. */
+__device__ __forceinline__ uint4 load_shared_by_blocks(const void *at)
+{
+    uint4 v;
+    asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+        : "l"(at));
+    return v;
+}
+
+/* (word & mask) | bits in one instruction, which the compiler makes two of. */
+__device__ __forceinline__ uint32_t and_or(uint32_t word, uint32_t mask, uint32_t bits)
+{
+    uint32_t out;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;\n" : "=r"(out) : "r"(word), "r"(mask), "r"(bits));
+    return out;
+}
+
+/* a * b + c of two neighbours each, rounded once: to T, to the nearest. */
+template <typename T>
+__device__ __forceinline__ uint32_t fma_pair(uint32_t a, uint32_t b, uint32_t c);
+template <> __device__ __forceinline__ uint32_t fma_pair<__half>(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+template <>
+__device__ __forceinline__ uint32_t fma_pair<__nv_bfloat16>(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+#define INFERD_E4M3_CONVERSION 1
+/* Two E4M3 in the lower half of a word as float16. */
+__device__ __forceinline__ uint32_t f16_pair_of_e4m3(uint32_t two)
+{
+    uint32_t pair;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;\n" : "=r"(pair) : "h"((uint16_t)two));
+    return pair;
+}
+#endif
+
 /* 2^x to 22 bits; what is below the least normal number becomes 0. */
 __device__ __forceinline__ float exp2_approx(float x)
 {

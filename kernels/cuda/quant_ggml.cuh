@@ -254,7 +254,7 @@ struct mxfp4_block {
 template <typename Block> struct ggml_codec {
     typedef bf16 T;
     typedef float S;
-    enum { STEPS = 1, PLAIN = 0 };
+    enum { STEPS = 1, PLAIN = 0, PACKED = 0, AT_ONCE = 1, HEAD_MODES = 0 };
     struct raw {
         float value[LANE_COLS];
     };
@@ -266,10 +266,12 @@ template <typename Block> struct ggml_codec {
         Block::block(r.value, row + (int64_t)(col / Block::COLS) * Block::BYTES, col % Block::COLS);
         return r;
     }
+    template <head_mode MODE>
     static __device__ __forceinline__ void read(raw out[STEPS], const struct cuda_matrix &m,
-                                                const unsigned char *row, int32_t step, int quad)
+                                                const unsigned char *row, int32_t first, int n,
+                                                int quad)
     {
-        out[0] = read_one(m, row, step, quad);
+        out[0] = read_one(m, row, first + n, quad);
     }
     static __device__ __forceinline__ void values(float out[LANE_COLS], const struct cuda_matrix &,
                                                   const raw &r)

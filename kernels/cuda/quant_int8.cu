@@ -2,4 +2,4 @@
 #include "kernels/cuda/codecs.cuh"
 #include "kernels/cuda/quant_words.cuh"
 
-WORDS_CODEC(int8);
+INT_CODEC(int8);

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <functional>
 #include <tuple>
+#include <type_traits>
 
 #define INFERD_CUDA_EMU 1
 
@@ -91,6 +92,21 @@ static inline float exp2_approx(float x)
 {
     const float y = exp2f(x);
     return y < 0x1p-126f ? 0.0f : y;
+}
+static inline unsigned int __byte_perm(unsigned int x, unsigned int y, unsigned int selector)
+{
+    const uint64_t bytes = (uint64_t)y << 32 | x;
+    unsigned int out = 0;
+    for (int i = 0; i < 4; i++) {
+        if (selector >> i * 4 & 8)
+            emu_die("__byte_perm with a selector beyond 7");
+        out |= (unsigned int)(bytes >> (selector >> i * 4 & 7) * 8 & 0xff) << i * 8;
+    }
+    return out;
+}
+static inline uint32_t and_or(uint32_t word, uint32_t mask, uint32_t bits)
+{
+    return (word & mask) | bits;
 }
 static inline int __popc(unsigned int x)
 {
@@ -224,6 +240,10 @@ static inline uint4 load_once(const void *at)
     memcpy(&v, at, sizeof v);
     return v;
 }
+static inline uint4 load_shared_by_blocks(const void *at)
+{
+    return load_once(at);
+}
 static inline void cp_async_commit(void)
 {
 }
@@ -267,6 +287,26 @@ template <typename T> static inline void emu_widen(float out[2], uint32_t pair)
     high.bits = (uint16_t)(pair >> 16);
     out[0] = emu_float(low);
     out[1] = emu_float(high);
+}
+
+/* Both elements; right where float32 holds the exact result. */
+template <typename T> static inline uint32_t fma_pair(uint32_t a, uint32_t b, uint32_t c)
+{
+    float x[2], y[2], z[2];
+    emu_widen<T>(x, a);
+    emu_widen<T>(y, b);
+    emu_widen<T>(z, c);
+    uint32_t out = 0;
+    for (int i = 0; i < 2; i++) {
+        const float d = fmaf(x[i], y[i], z[i]);
+        T element;
+        if constexpr (std::is_same<T, __half>::value)
+            element = __float2half_rn(d);
+        else
+            element = __float2bfloat16_rn(d);
+        out |= (uint32_t)element.bits << i * 16;
+    }
+    return out;
 }
 
 /* d += a b: a [16, 16], b [16, 8], d [16, 8]; float32 products and sums, k rising. */
