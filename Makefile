@@ -90,12 +90,16 @@ LIBS := $(SERVER_LIB) $(ENGINE_LIB) $(KERNELS_LIB)
 TEST_SRC := $(filter-out tests/fuzz/%,$(wildcard tests/test_*.c tests/*/test_*.c tests/*/*/test_*.c tests/*/*/*/test_*.c))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: default all cuda clean serve test test-hub check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
+.PHONY: default all cuda cuda-resources clean serve test test-hub check unit-tests run-unit-tests venv asan tsan fuzz bench lint layering \
         format install check-install sample models-table
 # `make` alone is all there is; `make all` leaves out the plug-in, which takes nvcc a minute or two.
 default: all cuda
 all: $(BUILD)/inferd
 cuda: $(PLUGIN)
+# Registers and spills of the hot kernels, as nvcc reported them, within their bounds.
+cuda-resources: $(PLUGIN)
+	@$(if $(PLUGIN),python3 tests/gpu/cuda_resources.py $(BUILD)/obj/kernels/cuda $(if $(TABLE),--table),\
+	    echo "cuda-resources: no nvcc here, nothing is looked at")
 
 $(BUILD)/inferd: $(call obj,server/main.c) $(LIBS)
 	@mkdir -p $(@D)
@@ -131,7 +135,7 @@ $(BUILD)/obj/%.cc.o: %.cc
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(call run,NVCC)$(filter ccache,$(CC)) $(NVCC) -std=c++17 -O3 -I. $(GENCODE) -Xcompiler -fPIC \
-	    -MMD -MP -MF $@.d -c -o $@ $<
+	    -Xptxas -v -MMD -MP -MF $@.d -c -o $@ $< 2>$@.ptxas || { cat $@.ptxas; rm -f $@.ptxas; false; }
 $(BUILD)/obj/kernels/cuda/%.c.o: kernels/cuda/%.c
 	@mkdir -p $(@D)
 	$(call run,CC  )$(CC) $(CFLAGS) -isystem $(CUDA_HOME)/include -c -o $@ $<

@@ -12,7 +12,10 @@
 enum {
     GEMV_WARPS = 8,
     GEMV_PIECES_AT_ONCE = 32,
-    GEMV_BLOCKS = 3 /* of a multiprocessor: what they read at once hides how far memory is */
+    /* Of a multiprocessor: what they read at once hides how far memory is. Of two tiles, whose sums
+     * take more registers, fewer. */
+    GEMV_BLOCKS = 3,
+    GEMV_BLOCKS_OF_TWO = 2
 };
 
 /* The rows that a lane reads: weights of two features, activations of TILES rows. */
@@ -93,7 +96,8 @@ __device__ __forceinline__ struct gemv_rows<T, TILES> gemv_find_rows(const struc
 
 /* TILES of 8 rows. */
 template <typename C, int TILES>
-__global__ void __launch_bounds__(GEMV_WARPS *WARP, GEMV_BLOCKS) gemv_kernel(struct cuda_product p)
+__global__ void __launch_bounds__(GEMV_WARPS *WARP, TILES == 1 ? GEMV_BLOCKS : GEMV_BLOCKS_OF_TWO)
+    gemv_kernel(struct cuda_product p)
 {
     enum { SUMS = MMA_FEATURES * TILES * MMA_ROWS };
     __shared__ float sums[GEMV_PIECES_AT_ONCE][SUMS]; /* [piece][row][feature] */

@@ -10,6 +10,7 @@ from conftest import BIN, ROOT, SANITIZED
 
 GPU = ROOT / "tests" / "gpu"
 sys.path.insert(0, str(GPU))
+import cuda_resources  # noqa: E402
 import harness  # noqa: E402
 
 
@@ -113,3 +114,42 @@ def test_figures_before_a_cut_count(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="(?s)dense: five.*CUT: no time was left"):
         bench_gpu.torch_part(args, places, "matmul", time.perf_counter() + 1)
     assert bench_gpu.measured["flops"] == 5.0
+
+
+def cuda_report(folder, spilled):
+    """What ptxas says of each kernel that has bounds."""
+    lines = []
+    for number, bound in enumerate(cuda_resources.KERNELS):
+        lines += [f"ptxas info    : Compiling entry function 'kernel{number}' for 'sm_90a'",
+                  f"    0 bytes stack frame, {spilled if number == 0 else 0} bytes spill stores, "
+                  "0 bytes spill loads",
+                  f"ptxas info    : Used {bound[3]} registers, used 1 barriers, 1024 bytes smem"]
+    (folder / "all.cu.o.ptxas").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("more, message", [(0, ""), (1, "spilled bytes, at most")])
+def test_resources_are_bounded(tmp_path, monkeypatch, capsys, more, message):
+    names = ["gemv_kernel<x, 1>", "gemv_kernel<x, 2>", "dense_kernel<x, tile<128, 128, 2> >",
+             "dense_kernel<x, tile<64, 32, 4> >", "decode_kernel<x, 64, 2>",
+             "decode_kernel<x, 128, 2>", "decode_kernel<x, 256, 2>", "decode_kernel<x, 256, 1>",
+             "prefill_kernel<x, 64>", "prefill_kernel<x, 128>", "prefill_wide_kernel<x, 4>",
+             "prefill_wide_kernel<x, 8>", "mla_decode_kernel<x, mla_shape<64, 2> >",
+             "mla_prefill_kernel<x, mla_shape<64, 2> >", "norm_kernel<true>", "rotary_kernel",
+             "sample_kernel"]
+    cuda_report(tmp_path, cuda_resources.KERNELS[0][4] + more)
+    monkeypatch.setattr(cuda_resources, "demangle", lambda mangled: names)
+    monkeypatch.setattr(sys, "argv", ["cuda_resources.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cuda_resources.main()
+    assert ended.value.code == more
+    assert message in capsys.readouterr().err
+
+
+def test_resources():
+    folder = pathlib.Path(BIN).parent / "obj" / "kernels" / "cuda"
+    plugin = pathlib.Path(BIN).parent / "inferd_cuda.so"
+    if not plugin.exists() or cuda_resources.unreported(folder):
+        pytest.skip("nvcc did not make the whole plug-in here, or did not report")
+    result = subprocess.run([sys.executable, GPU / "cuda_resources.py", folder],
+                            capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
