@@ -19,7 +19,7 @@ KERNELS = [
     (r"decode_kernel<.*, 128, 2>", 128, 72192, 112, 0),
     (r"decode_kernel<.*, 256, 2>", 128, 137728, 176, 16),
     (r"decode_kernel<.*, 256, 1>", 128, 70144, 176, 0),
-    (r"prefill_kernel<.*, 64>", 128, 36864, 200, 0),
+    (r"prefill_kernel<.*, 64>", 128, 36864, 240, 0),
     (r"prefill_kernel<.*, 128>", 128, 69632, 255, 32),
     (r"prefill_wide_kernel<.*, 4>", 128, 101376, 255, 0),
     (r"prefill_wide_kernel<.*, 8>", 256, 135168, 255, 0),
