@@ -51,4 +51,14 @@ struct device {
     char description[128];  /* for the log: "AMD EPYC, 2 threads, avx512_bf16" */
 };
 
+/* True where `error`, one of a device's, is none; else false, and st has it: the device no more. */
+static inline bool device_take_error(struct status *error, struct status *st)
+{
+    if (error->code == STATUS_OK)
+        return true;
+    *st = *error;
+    status_clear(error);
+    return false;
+}
+
 #endif

@@ -209,19 +209,9 @@ static void cpu_copy_pieces(struct device *d, const struct copy_piece *pieces, i
                    pieces[i].width_bytes);
 }
 
-/* False and the error, which is then no more, where there is one. */
-static bool take_error(struct status *error, struct status *st)
-{
-    if (error->code == STATUS_OK)
-        return true;
-    *st = *error;
-    status_clear(error);
-    return false;
-}
-
 static bool cpu_sync(struct device *d, struct status *st)
 {
-    return take_error(&d->error, st);
+    return device_take_error(&d->error, st);
 }
 
 /* All that was asked for is done: what is left of it is its error. */
@@ -233,7 +223,7 @@ static void cpu_mark(struct device *d, int32_t mark)
 
 static bool cpu_await(struct device *d, int32_t mark, struct status *st)
 {
-    return take_error(&d->marked[mark], st);
+    return device_take_error(&d->marked[mark], st);
 }
 
 static void cpu_feed_tokens(struct device *d, int32_t *const *dst, const int32_t *sampled_ids,

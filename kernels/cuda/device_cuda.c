@@ -298,16 +298,6 @@ static void enqueue_fault(struct cuda_device *d, int32_t slot)
     cuda_check(d, cudaGetLastError(), "looking for faults");
 }
 
-/* False and the error, which is then no more, where there is one. */
-static bool take_error(struct status *error, struct status *st)
-{
-    if (error->code == STATUS_OK)
-        return true;
-    *st = *error;
-    status_clear(error);
-    return false;
-}
-
 bool cuda_sync(struct device *device, struct status *st)
 {
     struct cuda_device *d = cuda_device_of(device);
@@ -318,7 +308,7 @@ bool cuda_sync(struct device *device, struct status *st)
     enqueue_fault(d, SYNC);
     cuda_check(d, cudaStreamSynchronize(d->stream), "waiting for the GPU");
     add_fault(&d->fault_host[SYNC], &device->error);
-    return take_error(&device->error, st);
+    return device_take_error(&device->error, st);
 }
 
 void cuda_mark(struct device *device, int32_t mark)
@@ -342,7 +332,7 @@ bool cuda_await(struct device *device, int32_t mark, struct status *st)
     if (waited != cudaSuccess && error->code == STATUS_OK)
         cuda_failed(error, waited, "waiting for the GPU");
     add_fault(&d->fault_host[mark], error);
-    return take_error(error, st);
+    return device_take_error(error, st);
 }
 
 bool cuda_is_reached(struct device *device, int32_t mark)
