@@ -1,7 +1,55 @@
-/* errors.cc - the names of the emulated runtime's errors. */
-#include "tests/cuda_emu/include/cuda_runtime.h"
+/* errors.cc - the errors of the emulated runtime: which call returns one, the last one, their
+ * names. */
+#include "tests/cuda_emu/runtime.h"
+
+#include <string>
+
+namespace
+{
+
+thread_local cudaError_t last_error = cudaSuccess;
+std::string fail_function;
+int fail_after = 0;
+cudaError_t fail_error;
+
+} // namespace
+
+cudaError_t emu::enter(const char *function)
+{
+    if (fail_after > 0 && fail_function == function && --fail_after == 0)
+        return refuse(fail_error);
+    return cudaSuccess;
+}
+
+cudaError_t emu::refuse(cudaError_t error)
+{
+    last_error = error;
+    return error;
+}
 
 extern "C" {
+
+void emu_fail(const char *function, int after, int error)
+{
+    emu::guard g(emu::mutex);
+    fail_function = function;
+    fail_after = after;
+    fail_error = (cudaError_t)error;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    emu::guard g(emu::mutex);
+    cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    emu::guard g(emu::mutex);
+    return last_error;
+}
 
 const char *cudaGetErrorName(cudaError_t error)
 {

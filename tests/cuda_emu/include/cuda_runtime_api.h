@@ -1,6 +1,6 @@
 /* cuda_runtime_api.h - the part of the CUDA runtime's C interface that kernels/cuda uses, as
  * declarations of our own, for builds without CUDA's headers. Names, types and values are those of
- * CUDA's documentation; tests/cuda_emu/runtime.cc stands in for the library. */
+ * CUDA's documentation; tests/cuda_emu stands in for the library. */
 #ifndef INFERD_TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 #define INFERD_TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 
