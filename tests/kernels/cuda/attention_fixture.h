@@ -5,11 +5,7 @@
 
 #include "tests/kernels/cuda/cuda_fixture.h"
 
-#include "tests/cuda_emu/emu_control.h"
-
-#include <dlfcn.h>
-
-static struct gpu gpu;
+#include "tests/kernels/cuda/emu_fixture.h"
 
 enum { MAX_TOKENS = 700, MAX_LEN = 1300, MAX_PARTS = 4 };
 
@@ -387,23 +383,19 @@ static void check_layer_bits(const struct layer *l, int32_t len)
 static void check_less_shared_memory(const struct layer *l, const struct workspace_desc *w,
                                      int32_t len, int32_t queries)
 {
-    void (*set_device)(int major, int minor, size_t total_bytes);
+    const struct emu_control emu = emu_get_control();
     struct sequence s = random_sequence(l, len);
     struct part want = new_part(&s, len - queries, len), got = new_part(&s, len - queries, len);
     struct gpu large = gpu;
     char what[400];
     snprintf(what, sizeof what, "%s, %d of %d positions, 99 KiB", describe(l), queries, len);
-    void *object = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
-    *(void **)&set_device = object ? dlsym(object, "emu_set_device") : NULL;
-    assert_non_null(set_device);
     run_gpu(l, &want, 1);
-    set_device(8, 9, (size_t)2 << 30);
+    emu.set_device(8, 9, (size_t)2 << 30);
     gpu_open(&gpu, w);
     run_gpu(l, &got, 1);
     gpu_close(&gpu);
     gpu = large;
-    set_device(9, 0, (size_t)2 << 30);
-    dlclose(object);
+    emu.set_device(9, 0, (size_t)2 << 30);
     assert_tensors_equal(&got.out, &want.out, what);
     free(want.out.data);
     free(got.out.data);

@@ -40,9 +40,9 @@ static inline void place_codes(const struct backend *ops, struct device *d, stru
     ops->linear_pack(d, l, 0, l->out_features, rows, l->format);
 }
 
-static inline void *take_gpu(void *gpu, size_t bytes)
+static inline void *take_gpu(void *g, size_t bytes)
 {
-    return gpu_new(gpu, bytes);
+    return gpu_new(g, bytes);
 }
 
 static inline void *take_cpu(void *at, size_t bytes)
@@ -54,7 +54,7 @@ static inline void *take_cpu(void *at, size_t bytes)
 }
 
 /* `c` stays where it is: it holds the format. */
-static inline void random_codes(struct gpu *gpu, struct codes *c, struct input_quant input,
+static inline void random_codes(struct gpu *g, struct codes *c, struct input_quant input,
                                 enum dtype scales, int32_t out, int32_t in)
 {
     const struct int_group_params whole = { 8, 0, QUANT_OFFSET_MIDDLE, scales };
@@ -66,43 +66,43 @@ static inline void random_codes(struct gpu *gpu, struct codes *c, struct input_q
     if (random_int(0, 1)) {
         c->bias = random_floats((size_t)out, 1);
         c->cpu.bias = c->bias;
-        c->gpu.bias = gpu_put(gpu, c->bias, (size_t)out * sizeof *c->bias);
+        c->gpu.bias = gpu_put(g, c->bias, (size_t)out * sizeof *c->bias);
     }
     const size_t row_bytes = quant_row_bytes(&c->format, in);
     unsigned char *rows = malloc((size_t)out * row_bytes);
     for (int32_t r = 0; r < out; r++)
         random_codes_row(&c->format, rows + (size_t)r * row_bytes, in);
-    place_codes(gpu->ops, gpu->device, &c->gpu, take_gpu, gpu, rows);
-    place_codes(&backend_cpu, gpu->cpu, &c->cpu, take_cpu, &c->packed, rows);
-    gpu_sync(gpu);
+    place_codes(g->ops, g->device, &c->gpu, take_gpu, g, rows);
+    place_codes(&backend_cpu, g->cpu, &c->cpu, take_cpu, &c->packed, rows);
+    gpu_sync(g);
     free(rows);
 }
 
-static inline void free_codes(struct gpu *gpu, struct codes *c)
+static inline void free_codes(struct gpu *g, struct codes *c)
 {
     free(c->packed);
     free(c->bias);
-    gpu_release(gpu);
+    gpu_release(g);
 }
 
 /* The caller frees data, here and below. */
-static inline struct tensor gpu_codes_product(struct gpu *gpu, const struct codes *c,
+static inline struct tensor gpu_codes_product(struct gpu *g, const struct codes *c,
                                               const struct tensor *x)
 {
     struct tensor out = random_tensor(x->rows, c->gpu.out_features, 1);
-    struct tensor x_at = gpu_tensor(gpu, x), out_at = gpu_tensor(gpu, &out);
-    gpu->ops->linear(gpu->device, &out_at, &x_at, &c->gpu);
-    gpu_get_tensor(gpu, &out, &out_at);
+    struct tensor x_at = gpu_tensor(g, x), out_at = gpu_tensor(g, &out);
+    g->ops->linear(g->device, &out_at, &x_at, &c->gpu);
+    gpu_get_tensor(g, &out, &out_at);
     return out;
 }
 
 /* The scalar CPU's and the GPU's are close: the CPU multiplies float32s, and adds up as many. */
-static inline void check_codes(struct gpu *gpu, const struct codes *c, const struct tensor *x,
+static inline void check_codes(struct gpu *g, const struct codes *c, const struct tensor *x,
                                const char *what)
 {
-    struct tensor got = gpu_codes_product(gpu, c, x);
+    struct tensor got = gpu_codes_product(g, c, x);
     struct tensor want = random_tensor(x->rows, c->cpu.out_features, 1);
-    backend_cpu.linear(gpu->cpu, &want, x, &c->cpu);
+    backend_cpu.linear(g->cpu, &want, x, &c->cpu);
     /* What the terms of a sum are as large as: every element times the greatest weight;
      * an infinity is held at less than 10. */
     for (int32_t r = 0; r < x->rows; r++) {

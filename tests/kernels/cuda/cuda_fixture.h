@@ -53,6 +53,44 @@ static inline void gpu_close(struct gpu *g)
     backend_cpu.close(g->cpu);
 }
 
+/* For products alone: the rest is as small as can be. */
+static inline struct workspace_desc gpu_products_workspace(int32_t max_rows, int32_t max_in)
+{
+    return (struct workspace_desc){ .max_num_tokens = max_rows,
+                                    .max_num_seqs = 1,
+                                    .max_logits_rows = 1,
+                                    .max_model_len = 16,
+                                    .block_size = 16,
+                                    .max_in_features = max_in,
+                                    .max_out_features = 512,
+                                    .num_heads = 1,
+                                    .num_kv_heads = 1,
+                                    .head_dim = 64,
+                                    .vocab_size = 16 };
+}
+
+/* What a program's tests run on, if it says so with gpu_run_tests. */
+static struct gpu gpu;
+static struct workspace_desc gpu_workspace;
+
+static inline int gpu_setup(void **state)
+{
+    (void)state;
+    gpu_open(&gpu, &gpu_workspace);
+    return 0;
+}
+
+static inline int gpu_teardown(void **state)
+{
+    (void)state;
+    gpu_close(&gpu);
+    return 0;
+}
+
+/* Runs the tests, an array, with `gpu` open for `workspace`; what main returns. */
+#define gpu_run_tests(tests, workspace)                                                            \
+    (gpu_workspace = (workspace), cmocka_run_group_tests(tests, gpu_setup, gpu_teardown))
+
 static inline void *gpu_new(struct gpu *g, size_t bytes)
 {
     struct status st;

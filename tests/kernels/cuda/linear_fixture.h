@@ -12,7 +12,7 @@ struct product {
     struct tensor x; /* not rounded */
 };
 
-static inline struct product random_product(struct gpu *gpu, enum dtype dtype, int32_t rows,
+static inline struct product random_product(struct gpu *g, enum dtype dtype, int32_t rows,
                                             int32_t out, int32_t in)
 {
     struct status st;
@@ -25,38 +25,38 @@ static inline struct product random_product(struct gpu *gpu, enum dtype dtype, i
                            .format = quant_format_of_dtype(dtype) };
     if (random_int(0, 1)) {
         p.bias = random_floats((size_t)out, 1);
-        p.l.bias = gpu_put(gpu, p.bias, (size_t)out * sizeof *p.bias);
+        p.l.bias = gpu_put(g, p.bias, (size_t)out * sizeof *p.bias);
     }
-    if (!gpu->ops->linear_plan(gpu->device, &p.l, &st))
+    if (!g->ops->linear_plan(g->device, &p.l, &st))
         gpu_fail("linear_plan", &st);
-    p.l.packed = gpu_new(gpu, p.l.packed_bytes);
+    p.l.packed = gpu_new(g, p.l.packed_bytes);
     void *stored = malloc(count * dtype_size(dtype));
     dtype_convert(stored, dtype, p.w, DTYPE_F32, count);
     dtype_convert(p.w, DTYPE_F32, stored, dtype, count);
-    gpu->ops->linear_pack(gpu->device, &p.l, 0, out, stored, p.l.format);
-    gpu_sync(gpu);
+    g->ops->linear_pack(g->device, &p.l, 0, out, stored, p.l.format);
+    gpu_sync(g);
     free(stored);
     return p;
 }
 
-static inline void free_product(struct gpu *gpu, struct product *p)
+static inline void free_product(struct gpu *g, struct product *p)
 {
     free(p->w);
     free(p->bias);
     free(p->x.data);
-    gpu_release(gpu);
+    gpu_release(g);
 }
 
 /* Rows [begin, begin + count) of x alone. The caller frees data. */
-static inline struct tensor run_rows(struct gpu *gpu, const struct product *p, int32_t begin,
+static inline struct tensor run_rows(struct gpu *g, const struct product *p, int32_t begin,
                                      int32_t count)
 {
     struct tensor x = p->x, out = random_tensor(count, p->l.out_features, 1);
     x.data = (float *)x.data + begin * x.stride;
     x.rows = count;
-    struct tensor x_at = gpu_tensor(gpu, &x), out_at = gpu_tensor(gpu, &out);
-    gpu->ops->linear(gpu->device, &out_at, &x_at, &p->l);
-    gpu_get_tensor(gpu, &out, &out_at);
+    struct tensor x_at = gpu_tensor(g, &x), out_at = gpu_tensor(g, &out);
+    g->ops->linear(g->device, &out_at, &x_at, &p->l);
+    gpu_get_tensor(g, &out, &out_at);
     return out;
 }
 

@@ -15,20 +15,6 @@ static const struct workspace_desc workspace = { .max_num_tokens = MAX_TOKENS,
                                                  .head_dim = 256,
                                                  .vocab_size = 16 };
 
-static int open_gpu(void **state)
-{
-    (void)state;
-    gpu_open(&gpu, &workspace);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
-
 /* --- tests ------------------------------------------------------------------------------------ */
 
 static void check_one(enum dtype dtype, int32_t head_dim, int32_t len, int32_t queries)
@@ -264,5 +250,5 @@ int main(void)
         cmocka_unit_test(bytes_are_the_cpus),
         cmocka_unit_test(bits_on_gpus_with_less_shared_memory),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, workspace);
 }

@@ -16,20 +16,6 @@ static const struct workspace_desc workspace = { .max_num_tokens = MAX_TOKENS,
                                                  .latent_dim = 512,
                                                  .vocab_size = 16 };
 
-static int open_gpu(void **state)
-{
-    (void)state;
-    gpu_open(&gpu, &workspace);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
-
 static struct layer latent_layer(enum dtype dtype, int32_t heads, int32_t latent, int32_t rope)
 {
     struct layer l;
@@ -139,5 +125,5 @@ int main(void)
         cmocka_unit_test(empty_queries),
         cmocka_unit_test(bits_on_gpus_with_less_shared_memory),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, workspace);
 }

@@ -3,32 +3,17 @@
  * sampling have programs of their own. */
 #include "tests/kernels/cuda/cuda_fixture.h"
 
-static struct gpu gpu;
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    struct workspace_desc w = { .max_num_tokens = 64,
-                                .max_num_seqs = 8,
-                                .max_logits_rows = 8,
-                                .max_model_len = 512,
-                                .block_size = 16,
-                                .max_in_features = 512,
-                                .max_out_features = 512,
-                                .num_heads = 4,
-                                .num_kv_heads = 2,
-                                .head_dim = 64,
-                                .vocab_size = 512 };
-    gpu_open(&gpu, &w);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
+static const struct workspace_desc workspace = { .max_num_tokens = 64,
+                                                 .max_num_seqs = 8,
+                                                 .max_logits_rows = 8,
+                                                 .max_model_len = 512,
+                                                 .block_size = 16,
+                                                 .max_in_features = 512,
+                                                 .max_out_features = 512,
+                                                 .num_heads = 4,
+                                                 .num_kv_heads = 2,
+                                                 .head_dim = 64,
+                                                 .vocab_size = 512 };
 
 /* x as the CPU leaves it and as the GPU does. */
 struct both {
@@ -293,5 +278,5 @@ int main(void)
         cmocka_unit_test(embedding_rows), cmocka_unit_test(embedding_of_a_rank),
         cmocka_unit_test(bad_indices),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, workspace);
 }

@@ -6,10 +6,9 @@
 
 #include "base/thread.h"
 #include "kernels/comm.h"
-#include "tests/cuda_emu/emu_control.h"
 #include "tests/cuda_emu/fake_nccl.h"
+#include "tests/kernels/cuda/emu_fixture.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 
 enum { MAX_RANKS = 5, MAX_CALLS = 256, STAGED = 128 << 10 }; /* floats that peers take at once */
@@ -31,32 +30,25 @@ static struct device *cpu; /* the plug-in takes functions from the program, that
 static struct rank ranks[MAX_RANKS];
 static int32_t num_ranks;
 
+static struct emu_control emu;
+
 static struct {
-    void (*set_device_count)(int count, int reach_each_other);
     size_t (*calls)(struct fake_nccl_call *out, size_t capacity);
     void (*clear)(void);
     void (*fail_call)(enum fake_nccl_kind kind, int result);
-} emu;
+} nccl;
 
 /* --- the stand-in ----------------------------------------------------------------------------- */
 
-/* It lies beside the plug-in. Once it is loaded, the plug-in finds it by its name. */
 static void load_nccl(int version)
 {
-    char path[4300];
-    const char *plugin = gpu_plugin_path();
-    snprintf(path, sizeof path, "%.*s/emu/libnccl.so.2", (int)(strrchr(plugin, '/') - plugin),
-             plugin);
-    setenv("FAKE_NCCL_RUNTIME", plugin, 1);
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        fail_msg("%s", dlerror());
-    *(void **)&emu.calls = dlsym(library, "fake_nccl_calls");
-    *(void **)&emu.clear = dlsym(library, "fake_nccl_clear");
-    *(void **)&emu.fail_call = dlsym(library, "fake_nccl_fail");
+    setenv("FAKE_NCCL_RUNTIME", gpu_plugin_path(), 1);
+    void *library = emu_load_library("libnccl.so.2");
+    *(void **)&nccl.calls = emu_symbol(library, "fake_nccl_calls");
+    *(void **)&nccl.clear = emu_symbol(library, "fake_nccl_clear");
+    *(void **)&nccl.fail_call = emu_symbol(library, "fake_nccl_fail");
     void (*set_version)(int version_);
-    *(void **)&set_version = dlsym(library, "fake_nccl_set_version");
-    assert_non_null(set_version);
+    *(void **)&set_version = emu_symbol(library, "fake_nccl_set_version");
     set_version(version);
 }
 
@@ -445,18 +437,18 @@ static void test_what_nccl_is_asked(void **state)
     size_t groups = 0;
     open_world(3, false);
     give_rows(4, 25, 0);
-    emu.clear();
+    nccl.clear();
     run_all(reduce_only);
-    size_t count = emu.calls(calls, MAX_CALLS);
+    size_t count = nccl.calls(calls, MAX_CALLS);
     for (int32_t r = 0; r < 3; r++)
         check_calls_of(calls, count, r);
     for (size_t i = 0; i < count; i++)
         groups += calls[i].kind == FAKE_GROUP_START;
     assert_int_equal(groups, 2 * 3);
     take_rows();
-    emu.clear();
+    nccl.clear();
     close_world();
-    assert_int_equal(emu.calls(calls, MAX_CALLS), 3);
+    assert_int_equal(nccl.calls(calls, MAX_CALLS), 3);
     for (int32_t r = 0; r < 3; r++)
         assert_int_equal(calls[r].kind, FAKE_COMM_DESTROY);
 }
@@ -466,17 +458,17 @@ static void test_nccl_errors(void **state)
 {
     (void)state;
     struct status st;
-    emu.fail_call(FAKE_COMM_INIT_ALL, 5);
+    nccl.fail_call(FAKE_COMM_INIT_ALL, 5);
     assert_false(try_world(2, true, &st));
     assert_string_equal(st.message,
                         "connecting the ranks: NCCL: invalid usage: told by the stand-in");
-    emu.fail_call(FAKE_GROUP_END, 3);
+    nccl.fail_call(FAKE_GROUP_END, 3);
     assert_false(try_world(2, true, &st));
     assert_non_null(strstr(st.message, "the ranks' first messages: NCCL: internal error"));
     open_world(2, false);
     give_rows(1, 8, 0);
     ops->bind_thread(ranks[0].device);
-    emu.fail_call(FAKE_ALL_GATHER, 5);
+    nccl.fail_call(FAKE_ALL_GATHER, 5);
     ranks[0].comm->all_gather(ranks[0].comm, ranks[0].device, &ranks[0].out, &ranks[0].x);
     assert_false(ops->sync(ranks[0].device, &st));
     assert_non_null(strstr(st.message, "all-gather: NCCL: invalid usage"));
@@ -492,10 +484,10 @@ static void test_nccl_abort(void **state)
     status_set(&why, STATUS_INTERNAL, "called off");
     open_world(2, false);
     give_rows(1, 8, 0);
-    emu.clear();
+    nccl.clear();
     ranks[0].comm->abort(ranks[0].comm, &why);
     ranks[1].comm->abort(ranks[1].comm, &why);
-    assert_int_equal(emu.calls(calls, MAX_CALLS), 2);
+    assert_int_equal(nccl.calls(calls, MAX_CALLS), 2);
     assert_int_equal(calls[0].kind, FAKE_COMM_ABORT);
     assert_int_equal(calls[1].kind, FAKE_COMM_ABORT);
     reduce_only(&ranks[1]);
@@ -515,10 +507,7 @@ static int begin(void **state)
     ops = backend_load(gpu_plugin_path(), &st);
     if (!ops)
         gpu_fail(gpu_plugin_path(), &st);
-    void *object = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
-    *(void **)&emu.set_device_count = dlsym(object, "emu_set_device_count");
-    assert_non_null(emu.set_device_count);
-    dlclose(object);
+    emu = emu_get_control();
     alarm(240); /* what hangs shall fail */
     return 0;
 }

@@ -6,26 +6,9 @@
 
 #include "kernels/cuda/cublaslt_api.h"
 #include "tests/cuda_emu/cublaslt_control.h"
-#include "tests/cuda_emu/emu_control.h"
-
-#include <dlfcn.h>
-
-static struct gpu gpu;
+#include "tests/kernels/cuda/emu_fixture.h"
 
 enum { MAX_ROWS = 140, MAX_IN = 330, FIRST_ROWS = 17 };
-
-static struct workspace_desc workspace = { .max_num_tokens = MAX_ROWS,
-                                           .max_num_seqs = 1,
-                                           .max_logits_rows = 40,
-                                           .max_model_len = 16,
-                                           .block_size = 16,
-                                           .max_in_features = MAX_IN,
-                                           .max_out_features = 512,
-                                           .num_heads = 1,
-                                           .num_kv_heads = 1,
-                                           .head_dim = 64,
-                                           .vocab_size = 16,
-                                           .batch_variant = true };
 
 static struct {
     void *library; /* NULL before it is loaded, and on a real device */
@@ -37,42 +20,28 @@ static struct {
 
 static void open_gpu(bool batch_variant)
 {
-    workspace.batch_variant = batch_variant;
-    workspace.int8_products = !batch_variant;
-    gpu_open(&gpu, &workspace);
+    gpu_workspace = gpu_products_workspace(MAX_ROWS, MAX_IN);
+    gpu_workspace.max_logits_rows = 40;
+    gpu_workspace.batch_variant = batch_variant;
+    gpu_workspace.int8_products = !batch_variant;
+    gpu_open(&gpu, &gpu_workspace);
 }
 
 /* Chooses anew, for the weights planned so far. */
 static void reserve(void)
 {
     struct status st;
-    if (!gpu.ops->reserve_workspace(gpu.device, &workspace, &st))
+    if (!gpu.ops->reserve_workspace(gpu.device, &gpu_workspace, &st))
         gpu_fail("reserve_workspace", &st);
 }
 
-static void *fake_symbol(const char *name)
-{
-    void *symbol = dlsym(fake.library, name);
-    assert_non_null(symbol);
-    return symbol;
-}
-
-/* "build/emu/libcublasLt.so.13" beside "build/inferd_cuda_emu.so". The loader knows a library that
- * is loaded by its name, so that the plug-in finds this one. */
 static void load_fake(void)
 {
-    char path[4400];
-    const char *plugin = gpu_plugin_path();
-    const char *slash = strrchr(plugin, '/');
-    snprintf(path, sizeof path, "%.*s/emu/libcublasLt.so.13", slash ? (int)(slash - plugin) : 1,
-             slash ? plugin : ".");
-    fake.library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!fake.library)
-        fail_msg("%s", dlerror());
-    *(void **)&fake.get_record = fake_symbol("fake_cublaslt_get_record");
-    *(void **)&fake.set_version = fake_symbol("fake_cublaslt_set_version");
-    *(void **)&fake.fail_call = fake_symbol("fake_cublaslt_fail");
-    *(void **)&fake.limit_algorithm_0 = fake_symbol("fake_cublaslt_limit_algorithm_0");
+    fake.library = emu_load_library("libcublasLt.so.13");
+    *(void **)&fake.get_record = emu_symbol(fake.library, "fake_cublaslt_get_record");
+    *(void **)&fake.set_version = emu_symbol(fake.library, "fake_cublaslt_set_version");
+    *(void **)&fake.fail_call = emu_symbol(fake.library, "fake_cublaslt_fail");
+    *(void **)&fake.limit_algorithm_0 = emu_symbol(fake.library, "fake_cublaslt_limit_algorithm_0");
 }
 
 static void need_fake(void)
@@ -241,14 +210,9 @@ static void choices_that_are_left(void **state)
     need_fake();
     fake.limit_algorithm_0(100);
     open_gpu(true);
-    void (*emu_fail_call)(const char *, int, int);
-    void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
-    assert_non_null(plugin);
-    *(void **)&emu_fail_call = dlsym(plugin, "emu_fail");
-    dlclose(plugin);
     struct product p = random_product(&gpu, DTYPE_BF16, MAX_ROWS, 48, 100);
     /* The first cudaMalloc is the workspace's. */
-    emu_fail_call("cudaMalloc", 2, cudaErrorMemoryAllocation);
+    emu_get_control().fail_call("cudaMalloc", 2, cudaErrorMemoryAllocation);
     reserve();
     assert_int_equal(algorithm_for(&p, 60), 0);
     assert_int_equal(algorithm_for(&p, 70), 1); /* its bucket ends at 128 */
@@ -311,22 +275,19 @@ static void captured_without_allocating(void **state)
     struct status st;
     struct graph *graph;
     struct emu_record before, after;
-    void (*get_record)(struct emu_record *);
     need_fake();
     open_gpu(true);
-    void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
-    *(void **)&get_record = dlsym(plugin, "emu_get_record");
-    dlclose(plugin);
+    const struct emu_control emu = emu_get_control();
     struct product p = random_product(&gpu, DTYPE_BF16, 90, 48, 100);
     reserve();
     struct tensor out = { calloc(90 * 48, sizeof(float)), DTYPE_F32, 90, 48, 48 };
     struct tensor x_at = gpu_tensor(&gpu, &p.x), out_at = gpu_tensor(&gpu, &out);
     gpu_sync(&gpu);
-    get_record(&before);
+    emu.get_record(&before);
     assert_true(gpu.ops->capture_begin(gpu.device, &st));
     gpu.ops->linear(gpu.device, &out_at, &x_at, &p.l);
     assert_true(gpu.ops->capture_end(gpu.device, &graph, &st));
-    get_record(&after);
+    emu.get_record(&after);
     assert_int_equal(after.launches, before.launches + 1); /* of the input alone */
     for (int i = 0; i < 2; i++) {
         memset(out.data, 0, tensor_bytes(&out));
@@ -335,7 +296,7 @@ static void captured_without_allocating(void **state)
         gpu_get_tensor(&gpu, &out, &out_at);
         check_formula(&p, &out, "a replayed product");
     }
-    get_record(&after);
+    emu.get_record(&after);
     assert_int_equal(after.allocations, before.allocations);
     gpu.ops->graph_free(gpu.device, graph);
     free(out.data);
@@ -429,7 +390,6 @@ static bool goes(bool batch_variant, struct input_quant input, int32_t out)
 static void who_does_codes(void **state)
 {
     (void)state;
-    void (*set_device)(int, int, size_t);
     need_fake();
     assert_true(goes(false, inputs[0], 20));
     assert_true(goes(true, inputs[0], 20));
@@ -438,16 +398,13 @@ static void who_does_codes(void **state)
     assert_true(goes(true, inputs[1], 32));
     assert_true(goes(true, inputs[2], 32));
     assert_false(goes(true, inputs[1], 24));
-    void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
-    assert_non_null(plugin);
-    *(void **)&set_device = dlsym(plugin, "emu_set_device");
-    set_device(8, 6, (size_t)2 << 30);
+    const struct emu_control emu = emu_get_control();
+    emu.set_device(8, 6, (size_t)2 << 30);
     assert_true(goes(true, inputs[0], 32));
     assert_false(goes(true, inputs[1], 32));
-    set_device(8, 9, (size_t)2 << 30);
+    emu.set_device(8, 9, (size_t)2 << 30);
     assert_true(goes(true, inputs[1], 32));
-    set_device(9, 0, (size_t)2 << 30);
-    dlclose(plugin);
+    emu.set_device(9, 0, (size_t)2 << 30);
     /* Beside them, what is not codes stays ours where bits may not depend on the batch. */
     open_gpu(false);
     struct product p = random_product(&gpu, DTYPE_BF16, 40, 32, 100);

@@ -3,13 +3,10 @@
  * be done there runs. */
 #include "tests/kernels/cuda/cuda_fixture.h"
 
-#include "tests/cuda_emu/emu_control.h"
+#include "tests/kernels/cuda/emu_fixture.h"
 
-#include <dlfcn.h>
 #include <signal.h>
 #include <sys/wait.h>
-
-static struct gpu gpu;
 
 static const struct workspace_desc workspace = { .max_num_tokens = 20,
                                                  .max_num_seqs = 4,
@@ -23,37 +20,14 @@ static const struct workspace_desc workspace = { .max_num_tokens = 20,
                                                  .head_dim = 64,
                                                  .vocab_size = 50 };
 
-static struct {
-    void (*get_record)(struct emu_record *out);
-    void (*fail_call)(const char *function, int after, int error);
-    void (*set_device)(int major, int minor, size_t total_bytes);
-} emu;
-
-static void *emu_symbol(const char *name)
-{
-    void *object = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
-    void *symbol = object ? dlsym(object, name) : NULL;
-    assert_non_null(symbol);
-    dlclose(object);
-    return symbol;
-}
+static struct emu_control emu;
 
 static int open_gpu(void **state)
 {
-    (void)state;
-    gpu_open(&gpu, &workspace);
-    if (gpu_is_emulated()) {
-        *(void **)&emu.get_record = emu_symbol("emu_get_record");
-        *(void **)&emu.fail_call = emu_symbol("emu_fail");
-        *(void **)&emu.set_device = emu_symbol("emu_set_device");
-    }
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
+    gpu_workspace = workspace;
+    gpu_setup(state);
+    if (gpu_is_emulated())
+        emu = emu_get_control();
     return 0;
 }
 
@@ -432,5 +406,5 @@ int main(void)
         cmocka_unit_test(device_memory_is_out_of_reach),
         cmocka_unit_test(weights_arrive),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return cmocka_run_group_tests(tests, open_gpu, gpu_teardown);
 }

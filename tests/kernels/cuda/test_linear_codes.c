@@ -3,8 +3,6 @@
  * depend on how many rows ride along. */
 #include "tests/kernels/cuda/codes_fixture.h"
 
-static struct gpu gpu;
-
 enum { MAX_ROWS = 300, MAX_IN = 2304 };
 
 static const struct input_quant inputs[] = {
@@ -13,31 +11,6 @@ static const struct input_quant inputs[] = {
     { INPUT_QUANT_FP8, 0.02f }, /* beyond 448 times this values are held */
 };
 enum { NUM_INPUTS = sizeof inputs / sizeof inputs[0] };
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    struct workspace_desc w = { .max_num_tokens = MAX_ROWS,
-                                .max_num_seqs = 1,
-                                .max_logits_rows = 1,
-                                .max_model_len = 16,
-                                .block_size = 16,
-                                .max_in_features = MAX_IN,
-                                .max_out_features = 512,
-                                .num_heads = 1,
-                                .num_kv_heads = 1,
-                                .head_dim = 64,
-                                .vocab_size = 16 };
-    gpu_open(&gpu, &w);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
 
 static void near_the_scalar_cpu(void **state)
 {
@@ -217,5 +190,5 @@ int main(void)
         cmocka_unit_test(rows_of_all_kinds),   cmocka_unit_test(no_rows),
         cmocka_unit_test(rows_are_alone),      cmocka_unit_test(norms_fused),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, gpu_products_workspace(MAX_ROWS, MAX_IN));
 }

@@ -2,34 +2,7 @@
  * any number of rows; and that a row's bits do not depend on how many rows ride along. */
 #include "tests/kernels/cuda/linear_fixture.h"
 
-static struct gpu gpu;
-
 enum { MAX_ROWS = 300, MAX_IN = 2100 };
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    struct workspace_desc w = { .max_num_tokens = MAX_ROWS,
-                                .max_num_seqs = 1,
-                                .max_logits_rows = 1,
-                                .max_model_len = 16,
-                                .block_size = 16,
-                                .max_in_features = MAX_IN,
-                                .max_out_features = 512,
-                                .num_heads = 1,
-                                .num_kv_heads = 1,
-                                .head_dim = 64,
-                                .vocab_size = 16 };
-    gpu_open(&gpu, &w);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
 
 static void follows_the_formula(void **state)
 {
@@ -136,5 +109,5 @@ int main(void)
         cmocka_unit_test(chains_and_orders),
         cmocka_unit_test(large_activations),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, gpu_products_workspace(MAX_ROWS, MAX_IN));
 }

@@ -9,8 +9,6 @@
 #include "kernels/quant/ggml_formats.h"
 #include "kernels/quant/int_group.h"
 
-static struct gpu gpu;
-
 enum { MAX_EXPERTS = 70, MAX_CHOSEN = 12, MAX_TOKENS = 150, MAX_HIDDEN = 330, MAX_INNER = 270 };
 
 static const struct workspace_desc limits = { .max_num_tokens = MAX_TOKENS,
@@ -28,20 +26,6 @@ static const struct workspace_desc limits = { .max_num_tokens = MAX_TOKENS,
                                               .num_experts_per_tok = MAX_CHOSEN,
                                               .moe_hidden_size = MAX_HIDDEN,
                                               .moe_intermediate_size = MAX_INNER };
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    gpu_open(&gpu, &limits);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
 
 /* --- the same mixture on both devices --------------------------------------------------------- */
 
@@ -595,5 +579,5 @@ int main(void)
         cmocka_unit_test(the_choice),          cmocka_unit_test(nan_is_no_fault),
         cmocka_unit_test(heads_as_one_by_one),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, limits);
 }

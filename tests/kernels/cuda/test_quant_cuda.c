@@ -10,34 +10,7 @@
 #include "kernels/quant/int_group.h"
 #include "kernels/quant/nf4.h"
 
-static struct gpu gpu;
-
 enum { MAX_ROWS = 140, MAX_IN = 2304 };
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    struct workspace_desc w = { .max_num_tokens = MAX_ROWS,
-                                .max_num_seqs = 1,
-                                .max_logits_rows = 1,
-                                .max_model_len = 16,
-                                .block_size = 16,
-                                .max_in_features = MAX_IN,
-                                .max_out_features = 512,
-                                .num_heads = 1,
-                                .num_kv_heads = 1,
-                                .head_dim = 64,
-                                .vocab_size = 16 };
-    gpu_open(&gpu, &w);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
 
 /* --- random rows of every format -------------------------------------------------------------- */
 
@@ -377,5 +350,5 @@ int main(void)
         cmocka_unit_test(odd_groups_are_widened),
         cmocka_unit_test(plans_are_the_devices),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, gpu_products_workspace(MAX_ROWS, MAX_IN));
 }

@@ -4,32 +4,17 @@
 
 enum { MAX_ROWS = 5, MAX_VOCAB = 3000, MAX_HISTORY = 60, MAX_BIAS = 20, MAX_TOP = 6 };
 
-static struct gpu gpu;
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    struct workspace_desc w = { .max_num_tokens = 1,
-                                .max_num_seqs = MAX_ROWS,
-                                .max_logits_rows = MAX_ROWS,
-                                .max_model_len = 16,
-                                .block_size = 16,
-                                .max_in_features = 64,
-                                .max_out_features = 64,
-                                .num_heads = 1,
-                                .num_kv_heads = 1,
-                                .head_dim = 64,
-                                .vocab_size = MAX_VOCAB };
-    gpu_open(&gpu, &w);
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    gpu_close(&gpu);
-    return 0;
-}
+static const struct workspace_desc workspace = { .max_num_tokens = 1,
+                                                 .max_num_seqs = MAX_ROWS,
+                                                 .max_logits_rows = MAX_ROWS,
+                                                 .max_model_len = 16,
+                                                 .block_size = 16,
+                                                 .max_in_features = 64,
+                                                 .max_out_features = 64,
+                                                 .num_heads = 1,
+                                                 .num_kv_heads = 1,
+                                                 .head_dim = 64,
+                                                 .vocab_size = MAX_VOCAB };
 
 /* All arrays of a batch in one piece, so that one copy puts them on the device. */
 struct arrays {
@@ -254,5 +239,5 @@ int main(void)
         cmocka_unit_test(rows_without_an_answer),
         cmocka_unit_test(logprobs),
     };
-    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+    return gpu_run_tests(tests, workspace);
 }
