@@ -7,47 +7,31 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "tests/engine/model/model_helper.h"
+#include "tests/engine/model/checkpoint_edit.h"
 
 #include "engine/model/input_scales.h"
 
 #include <math.h>
 
-/* A copy of tests/golden/quant/ct_fp8_static with layer 0's input_scale of `module` changed: to a
- * number, or to be that of a module that there is not. */
+/* A copy of ct_fp8_static with layer 0's input_scale of `module` changed: to a number, or to be
+ * that of a module that there is not. */
 static void copy_checkpoint(char dir[64], const char *module, float scale, bool rename)
 {
-    char command[256], path[128], name[128];
-    strcpy(dir, "/tmp/inferd-scale-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    snprintf(command, sizeof command, "cp tests/golden/quant/ct_fp8_static/* %s", dir);
-    assert_int_equal(system(command), 0);
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    FILE *f = fopen(path, "r+b");
-    uint64_t len;
-    assert_int_equal(fread(&len, 1, sizeof len, f), sizeof len);
-    char *header = calloc(1, len + 1);
-    assert_int_equal(fread(header, 1, len, f), len);
+    char name[128];
+    edit_copy(dir, "ct_fp8_static");
     snprintf(name, sizeof name, "model.layers.0.%s.input_scale", module);
-    char *at = strstr(header, name);
-    assert_non_null(at);
     if (rename) {
-        at[strlen("model.layers.0.")] = 'x'; /* of the module's name */
-        fseek(f, sizeof len, SEEK_SET);
-        fwrite(header, 1, len, f);
+        json_t *header = edit_read_header(dir);
+        json_t *entry = json_incref(json_object_get(header, name));
+        assert_int_equal(json_object_del(header, name), 0);
+        name[strlen("model.layers.0.")] = 'x'; /* of the module's name */
+        json_object_set_new(header, name, entry);
+        edit_write_header(dir, header);
+        json_decref(header);
     } else {
-        json_t *all = json_loads(header, 0, NULL);
-        json_t *offsets = json_object_get(json_object_get(all, name), "data_offsets");
-        const uint16_t bits = bf16_from_f32(scale);
-        assert_int_equal(json_integer_value(json_array_get(offsets, 1)) -
-                             json_integer_value(json_array_get(offsets, 0)),
-                         sizeof bits);
-        fseek(f, (long)(8 + len) + (long)json_integer_value(json_array_get(offsets, 0)), SEEK_SET);
-        fwrite(&bits, 1, sizeof bits, f);
-        json_decref(all);
+        uint16_t bits = bf16_from_f32(scale);
+        edit_tensor(dir, name, &bits, sizeof bits, true);
     }
-    fclose(f);
-    free(header);
 }
 
 /* Of the one link. */
@@ -106,27 +90,6 @@ static void only_where_the_checkpoint_says(void **state)
     assert_false(quant_config_has_int8_input(NULL));
 }
 
-/* What loading says of the copy. */
-static void check_refused(const char *dir, const char *message)
-{
-    struct status st;
-    struct model *m;
-    struct weights *w;
-    struct comm *comm;
-    struct device *device;
-    struct model_options options = { .path = dir, .load_format = "auto", .dtype = "float32" };
-    struct device_options device_options = { .num_threads = 1, .isa = "auto" };
-    assert_true(model_open(&options, &m, &st));
-    assert_true(backend_cpu.open(&device, &device_options, &st));
-    comm = comm_self_open();
-    assert_false(weights_load(m, device, comm, NULL, NULL, &w, &st));
-    if (!strstr(st.message, message))
-        fail_msg("%s", st.message);
-    comm->close(comm);
-    backend_cpu.close(device);
-    model_close(m);
-}
-
 static void wrong_scales(void **state)
 {
     (void)state;
@@ -134,11 +97,12 @@ static void wrong_scales(void **state)
     char dir[64];
     for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) {
         copy_checkpoint(dir, "mlp.down_proj", scales[i], false);
-        check_refused(dir, "model.layers.0.mlp.down_proj.input_scale', a scale of activations, is");
+        expect_load_refused(
+            dir, "model.layers.0.mlp.down_proj.input_scale', a scale of activations, is");
         remove_dir(dir);
     }
     copy_checkpoint(dir, "mlp.down_proj", 0, true);
-    check_refused(dir, "there is no tensor 'model.layers.0.mlp.down_proj.input_scale'");
+    expect_load_refused(dir, "there is no tensor 'model.layers.0.mlp.down_proj.input_scale'");
     remove_dir(dir);
 }
 
