@@ -3,8 +3,6 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_device.h"
 
-#include "base/rng.h"
-
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,45 +13,16 @@
 
 #include <cmocka.h>
 
+#include "tests/kernels/products_device.h"
+#include "tests/kernels/quant_rows.h"
+
 enum { MAX_ROWS = 70, MAX_FEATURES = 4096, GUARD = 5 };
 #define SENTINEL 12345.0f
 
-static uint64_t seed, counter;
-
-static uint32_t random_word(void)
-{
-    return rng_philox(seed, 0, counter++).word[0];
-}
-
-static int32_t random_in(int32_t low, int32_t high)
-{
-    return low + (int32_t)(random_word() % (uint32_t)(high - low + 1));
-}
-
-static float random_value(void)
-{
-    return rng_uniform(random_word()) * 2.0f - 1.0f;
-}
-
 static struct device *open_device(enum cpu_isa isa, int32_t num_threads, int32_t max_num_tokens)
 {
-    struct device *d = NULL;
-    struct status st = { 0 };
-    struct device_options options = { .isa = cpu_isa_name(isa), .num_threads = num_threads };
-    struct workspace_desc limits = { .max_num_tokens = max_num_tokens,
-                                     .max_num_seqs = 1,
-                                     .max_logits_rows = 1,
-                                     .max_model_len = 16,
-                                     .block_size = 16,
-                                     .max_in_features = MAX_FEATURES,
-                                     .max_out_features = MAX_FEATURES,
-                                     .num_heads = 1,
-                                     .num_kv_heads = 1,
-                                     .head_dim = 16,
-                                     .vocab_size = 32 };
-    if (!backend_cpu.open(&d, &options, &st) || !d->backend->reserve_workspace(d, &limits, &st))
-        fail_msg("%s", st.message);
-    return d;
+    const struct workspace_desc w = products_workspace(max_num_tokens, MAX_FEATURES, MAX_FEATURES);
+    return open_products_device(cpu_isa_name(isa), num_threads, &w);
 }
 
 /* --- one weight matrix, as a checkpoint would give it ------------------------------------------

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/kernels/products_device.h"
 #include "tests/kernels/quant_rows.h"
 
 /* Not multiples of four, for which there are kernels. */
@@ -21,27 +22,11 @@ enum { MAX_ROWS = 60, MAX_FEATURES = 1600, EXPERTS = 3, TOP_K = 2 };
 
 static struct device *open_device(enum cpu_isa isa, int32_t num_threads)
 {
-    struct device *d = NULL;
-    struct status st = { 0 };
-    struct device_options options = { .isa = cpu_isa_name(isa), .num_threads = num_threads };
-    struct workspace_desc limits = { .max_num_tokens = MAX_ROWS,
-                                     .max_num_seqs = 1,
-                                     .max_logits_rows = 1,
-                                     .max_model_len = 16,
-                                     .block_size = 16,
-                                     .max_in_features = MAX_FEATURES,
-                                     .max_out_features = MAX_FEATURES,
-                                     .num_heads = 1,
-                                     .num_kv_heads = 1,
-                                     .head_dim = 16,
-                                     .vocab_size = 32,
-                                     .num_experts = EXPERTS,
-                                     .num_experts_per_tok = TOP_K,
-                                     .moe_hidden_size = MAX_FEATURES,
-                                     .moe_intermediate_size = MAX_FEATURES };
-    if (!backend_cpu.open(&d, &options, &st) || !d->backend->reserve_workspace(d, &limits, &st))
-        fail_msg("%s", st.message);
-    return d;
+    struct workspace_desc w = products_workspace(MAX_ROWS, MAX_FEATURES, MAX_FEATURES);
+    w.num_experts = EXPERTS;
+    w.num_experts_per_tok = TOP_K;
+    w.moe_hidden_size = w.moe_intermediate_size = MAX_FEATURES;
+    return open_products_device(cpu_isa_name(isa), num_threads, &w);
 }
 
 /* --- weights----------------------------------------------------------------------------------

@@ -7,11 +7,12 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
-#include "base/rng.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/linear_ggml.h"
 #include "kernels/quant/ggml_formats.h"
+#include "tests/kernels/products_device.h"
+#include "tests/kernels/quant_rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,37 +21,10 @@
 enum { MAX_ROWS = 60, MAX_FEATURES = 1536, PIECE = 256 };
 #define GREATEST_CODE 32767.0f /* of x */
 
-static uint64_t counter;
-
-static uint32_t random_word(void)
-{
-    return rng_philox(11, 0, counter++).word[0];
-}
-
-static float random_value(void)
-{
-    return rng_uniform(random_word()) * 2.0f - 1.0f;
-}
-
 static struct device *open_device(const char *isa)
 {
-    struct device *d = NULL;
-    struct status st = { 0 };
-    struct device_options options = { .isa = isa, .num_threads = 2 };
-    struct workspace_desc limits = { .max_num_tokens = MAX_ROWS,
-                                     .max_num_seqs = 1,
-                                     .max_logits_rows = 1,
-                                     .max_model_len = 16,
-                                     .block_size = 16,
-                                     .max_in_features = MAX_FEATURES,
-                                     .max_out_features = MAX_FEATURES,
-                                     .num_heads = 1,
-                                     .num_kv_heads = 1,
-                                     .head_dim = 16,
-                                     .vocab_size = 32 };
-    if (!backend_cpu.open(&d, &options, &st) || !d->backend->reserve_workspace(d, &limits, &st))
-        fail_msg("%s", st.message);
-    return d;
+    const struct workspace_desc w = products_workspace(MAX_ROWS, MAX_FEATURES, MAX_FEATURES);
+    return open_products_device(isa, 2, &w);
 }
 
 /* --- weights -----------------------------------------------------------------------------------
@@ -342,5 +316,6 @@ int main(void)
         cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_rows),
         cmocka_unit_test(test_not_finite),
     };
+    seed = 11;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,29 +14,15 @@
 
 #include <cmocka.h>
 
+#include "tests/kernels/products_device.h"
 #include "tests/kernels/quant_rows.h"
 
 enum { MAX_ROWS = 20, MAX_FEATURES = 1600 };
 
 static struct device *open_device(enum cpu_isa isa, int32_t num_threads)
 {
-    struct device *d = NULL;
-    struct status st = { 0 };
-    struct device_options options = { .isa = cpu_isa_name(isa), .num_threads = num_threads };
-    struct workspace_desc limits = { .max_num_tokens = MAX_ROWS,
-                                     .max_num_seqs = 1,
-                                     .max_logits_rows = 1,
-                                     .max_model_len = 16,
-                                     .block_size = 16,
-                                     .max_in_features = MAX_FEATURES,
-                                     .max_out_features = MAX_FEATURES,
-                                     .num_heads = 1,
-                                     .num_kv_heads = 1,
-                                     .head_dim = 16,
-                                     .vocab_size = 32 };
-    if (!backend_cpu.open(&d, &options, &st) || !d->backend->reserve_workspace(d, &limits, &st))
-        fail_msg("%s", st.message);
-    return d;
+    const struct workspace_desc w = products_workspace(MAX_ROWS, MAX_FEATURES, MAX_FEATURES);
+    return open_products_device(cpu_isa_name(isa), num_threads, &w);
 }
 
 static struct quant_format random_words_format(void)

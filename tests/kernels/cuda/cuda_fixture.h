@@ -7,6 +7,7 @@
 
 #include "tests/kernels/cpu_fixture.h"
 #include "tests/kernels/cuda/plugin_path.h"
+#include "tests/kernels/products_device.h"
 
 #include "kernels/plugin.h"
 
@@ -51,22 +52,6 @@ static inline void gpu_close(struct gpu *g)
     gpu_release(g);
     g->ops->close(g->device);
     backend_cpu.close(g->cpu);
-}
-
-/* For products alone: the rest is as small as can be. */
-static inline struct workspace_desc gpu_products_workspace(int32_t max_rows, int32_t max_in)
-{
-    return (struct workspace_desc){ .max_num_tokens = max_rows,
-                                    .max_num_seqs = 1,
-                                    .max_logits_rows = 1,
-                                    .max_model_len = 16,
-                                    .block_size = 16,
-                                    .max_in_features = max_in,
-                                    .max_out_features = 512,
-                                    .num_heads = 1,
-                                    .num_kv_heads = 1,
-                                    .head_dim = 64,
-                                    .vocab_size = 16 };
 }
 
 /* What a program's tests run on, if it says so with gpu_run_tests. */

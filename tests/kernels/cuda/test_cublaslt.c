@@ -20,7 +20,7 @@ static struct {
 
 static void open_gpu(bool batch_variant)
 {
-    gpu_workspace = gpu_products_workspace(MAX_ROWS, MAX_IN);
+    gpu_workspace = products_workspace(MAX_ROWS, MAX_IN, 512);
     gpu_workspace.max_logits_rows = 40;
     gpu_workspace.batch_variant = batch_variant;
     gpu_workspace.int8_products = !batch_variant;

@@ -190,5 +190,5 @@ int main(void)
         cmocka_unit_test(rows_of_all_kinds),   cmocka_unit_test(no_rows),
         cmocka_unit_test(rows_are_alone),      cmocka_unit_test(norms_fused),
     };
-    return gpu_run_tests(tests, gpu_products_workspace(MAX_ROWS, MAX_IN));
+    return gpu_run_tests(tests, products_workspace(MAX_ROWS, MAX_IN, 512));
 }

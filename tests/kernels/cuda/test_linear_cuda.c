@@ -109,5 +109,5 @@ int main(void)
         cmocka_unit_test(chains_and_orders),
         cmocka_unit_test(large_activations),
     };
-    return gpu_run_tests(tests, gpu_products_workspace(MAX_ROWS, MAX_IN));
+    return gpu_run_tests(tests, products_workspace(MAX_ROWS, MAX_IN, 512));
 }

@@ -11,21 +11,15 @@
 
 enum { MAX_EXPERTS = 70, MAX_CHOSEN = 12, MAX_TOKENS = 150, MAX_HIDDEN = 330, MAX_INNER = 270 };
 
-static const struct workspace_desc limits = { .max_num_tokens = MAX_TOKENS,
-                                              .max_num_seqs = 1,
-                                              .max_logits_rows = 1,
-                                              .max_model_len = 16,
-                                              .block_size = 16,
-                                              .max_in_features = MAX_HIDDEN,
-                                              .max_out_features = 512,
-                                              .num_heads = 1,
-                                              .num_kv_heads = 1,
-                                              .head_dim = 64,
-                                              .vocab_size = 16,
-                                              .num_experts = MAX_EXPERTS,
-                                              .num_experts_per_tok = MAX_CHOSEN,
-                                              .moe_hidden_size = MAX_HIDDEN,
-                                              .moe_intermediate_size = MAX_INNER };
+static struct workspace_desc limits(void)
+{
+    struct workspace_desc w = products_workspace(MAX_TOKENS, MAX_HIDDEN, 512);
+    w.num_experts = MAX_EXPERTS;
+    w.num_experts_per_tok = MAX_CHOSEN;
+    w.moe_hidden_size = MAX_HIDDEN;
+    w.moe_intermediate_size = MAX_INNER;
+    return w;
+}
 
 /* --- the same mixture on both devices --------------------------------------------------------- */
 
@@ -579,5 +573,5 @@ int main(void)
         cmocka_unit_test(the_choice),          cmocka_unit_test(nan_is_no_fault),
         cmocka_unit_test(heads_as_one_by_one),
     };
-    return gpu_run_tests(tests, limits);
+    return gpu_run_tests(tests, limits());
 }

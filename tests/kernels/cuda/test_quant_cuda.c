@@ -350,5 +350,5 @@ int main(void)
         cmocka_unit_test(odd_groups_are_widened),
         cmocka_unit_test(plans_are_the_devices),
     };
-    return gpu_run_tests(tests, gpu_products_workspace(MAX_ROWS, MAX_IN));
+    return gpu_run_tests(tests, products_workspace(MAX_ROWS, MAX_IN, 512));
 }
