@@ -300,13 +300,6 @@ bool executor_start(struct executor *x, struct status *st)
     return true;
 }
 
-void executor_stop(struct executor *x)
-{
-    for (int32_t i = 0; i < x->num_workers; i++)
-        worker_stop(&x->workers[i]);
-    x->first_turn = x->num_submitted = 0;
-}
-
 /* The batches of a turn, by rank. */
 static struct batch *batches_of(const struct executor *x, int32_t turn)
 {
@@ -365,6 +358,17 @@ static bool await(struct executor *x, struct status *st)
             *st = own;
     }
     return st->code == STATUS_OK;
+}
+
+/* What devices still do is at work on memory that is freed next, each other's too. */
+void executor_stop(struct executor *x)
+{
+    struct status nobody_asks;
+    for (; x->num_submitted > 0; x->num_submitted--)
+        await(x, &nobody_asks);
+    for (int32_t i = 0; i < x->num_workers; i++)
+        worker_stop(&x->workers[i]);
+    x->first_turn = 0;
 }
 
 bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, int32_t total),

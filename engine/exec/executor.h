@@ -43,6 +43,7 @@ size_t executor_taken_bytes(const struct executor *x);
 bool executor_allocate(struct executor *x, const struct memory_plan *plan, struct status *st);
 void executor_release(struct executor *x);
 bool executor_start(struct executor *x, struct status *st);
+/* Waits for the steps under way, whose results nobody gets. */
 void executor_stop(struct executor *x);
 /* Captures all graphs of the plan, largest first: the kernels of a step run once for each. Only
  * between executor_start and the first step. `told` hears how many are done; it may be NULL. */
