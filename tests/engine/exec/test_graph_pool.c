@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/engine/model/arch_fixture.h"
+#include "tests/hang_alarm.h"
 #include "tests/kernels/cuda/plugin_path.h"
 #include "engine/exec/executor.h"
 #include "kernels/plugin.h"
@@ -302,7 +303,7 @@ static int setup(void **state)
     *(void **)&emu.fail_call = dlsym(object, "emu_fail");
     assert_non_null(emu.fail_call);
     dlclose(object);
-    alarm(120); /* what hangs shall fail */
+    hang_alarm(120);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "kernels/comm.h"
 #include "tests/cuda_emu/fake_nccl.h"
+#include "tests/hang_alarm.h"
 #include "tests/kernels/cuda/emu_fixture.h"
 
 #include <pthread.h>
@@ -508,7 +509,7 @@ static int begin(void **state)
     if (!ops)
         gpu_fail(gpu_plugin_path(), &st);
     emu = emu_get_control();
-    alarm(240); /* what hangs shall fail */
+    hang_alarm(240);
     return 0;
 }
 
