@@ -486,7 +486,8 @@ static bool load_sources(struct command_line *line, struct config *out, struct s
         return false;
     if (line->positional)
         out->model = arena_strdup(&out->strings, line->positional);
-    return check_model(out, st) && check_together(out, st) && config_read_hub(out, st);
+    return check_model(out, st) && check_together(out, st) && config_read_speculative(out, st) &&
+           config_read_hub(out, st);
 }
 
 bool config_load(int argc, char **argv, struct config *out, struct status *st)

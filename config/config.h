@@ -35,6 +35,13 @@ struct config_hub {
     const char *ca_file;    /* SSL_CERT_FILE, REQUESTS_CA_BUNDLE; NULL: the system's certificates */
 };
 
+/* --speculative-config, with vLLM's keys. */
+struct config_speculative {
+    int32_t num_tokens; /* drafts of a sequence in a step; 0: none are made */
+    /* Method ngram: so many of the latest tokens are looked up in what came before. */
+    int32_t prompt_lookup_min, prompt_lookup_max;
+};
+
 struct config {
     enum config_command command;
     const char *model; /* MODEL: a directory, a .gguf file, or a name on a hub */
@@ -55,6 +62,7 @@ struct config {
     int64_t watchdog_usec;     /* $WATCHDOG_USEC when it is meant for this process, else 0 */
     bool journal_stream;       /* standard error is the journal ($JOURNAL_STREAM) */
     struct config_hub hub;
+    struct config_speculative speculative;
     struct arena strings; /* private: what the const char * above point into */
 };
 

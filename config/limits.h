@@ -31,6 +31,12 @@ enum {
     /* Nesting of a JSON body: deeper than any message or schema, shallow enough for the stack. */
     LIMIT_JSON_DEPTH = 128,
 
+    /* Drafts of a sequence in a step: each is a row of the step, accepted or not, and what comes
+     * behind the first wrong one was for nothing. */
+    LIMIT_SPECULATIVE_TOKENS = 31,
+    /* Tokens that are looked up to find a draft. */
+    LIMIT_PROMPT_LOOKUP = 64,
+
     /* Choices per prompt ("n", "best_of"): OpenAI's own ceiling. Each is a sequence of its own. */
     LIMIT_N = 128,
     /* Prompts in one completion request; a batch larger than this should be several requests. */

@@ -184,6 +184,11 @@ bool option_is_list(const struct option *o)
     return o->kind == OPTION_KIND_STRING && strstr(o->value, "[,") != NULL;
 }
 
+bool option_is_json(const struct option *o)
+{
+    return o->kind == OPTION_KIND_STRING && strcmp(o->value, "JSON") == 0;
+}
+
 bool option_parse_int(const char *text, int64_t *out)
 {
     static const struct {
@@ -350,6 +355,15 @@ static bool join_list(const struct option *o, const json_t *list, struct buf *ou
     return true;
 }
 
+static bool dump_object(const json_t *value, struct buf *out)
+{
+    char *text = json_dumps(value, JSON_COMPACT);
+    if (text)
+        buf_append_str(out, text);
+    free(text);
+    return text != NULL;
+}
+
 bool option_set_json(const struct option *o, struct config *c, const json_t *value,
                      const char *origin, struct status *st)
 {
@@ -384,7 +398,9 @@ bool option_set_json(const struct option *o, struct config *c, const json_t *val
         }
         break;
     case JSON_OBJECT:
-        buf_append_str(&text, "{...}");
+        fits = option_is_json(o) && dump_object(value, &text);
+        if (!fits)
+            buf_append_str(&text, "{...}");
         break;
     case JSON_NULL:
         buf_append_str(&text, "null");

@@ -61,6 +61,8 @@ bool option_is_switch(const struct option *o);
 bool option_has_word(const struct option *o, const char *text);
 /* True when the row takes a comma-separated list. */
 bool option_is_list(const struct option *o);
+/* True when the row takes JSON: a file may hold the object itself. */
+bool option_is_json(const struct option *o);
 
 /* Checks the text and stores it in `c`; the message names the option, the value, the range and the
  * origin. */
@@ -73,5 +75,7 @@ bool option_parse_int(const char *text, int64_t *out);
 
 /* Fills c->hub from the options and the environment; once the options are final. */
 bool config_read_hub(struct config *c, struct status *st);
+/* Fills c->speculative from its option, and sees that the others go with it. */
+bool config_read_speculative(struct config *c, struct status *st);
 
 #endif

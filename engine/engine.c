@@ -91,6 +91,11 @@ static void log_stats(struct engine *e, uint64_t now_ns)
                  now->num_waiting,
                  100.0 * (double)(now->num_blocks - now->num_free_blocks) / now->num_blocks,
                  queries ? 100.0 * (double)hits / (double)queries : 0.0);
+    uint64_t drafted = now->num_draft_tokens - old->num_draft_tokens;
+    uint64_t accepted = now->num_accepted_tokens - old->num_accepted_tokens;
+    if (e->config->log_stats && drafted > 0)
+        log_info("drafts %.1f tok/s, accepted %.1f tok/s, %.1f %%", (double)drafted / seconds,
+                 (double)accepted / seconds, 100.0 * (double)accepted / (double)drafted);
     e->logged_ns = now_ns;
     e->logged_stats = *now;
 }
@@ -108,6 +113,12 @@ static void count_deltas(struct engine *e, const struct scheduler_stats *old)
     metrics_count(&m->gpu_prefix_cache_queries, queries);
     metrics_count(&m->prefix_cache_hits, hits);
     metrics_count(&m->gpu_prefix_cache_hits, hits);
+    metrics_count(&m->num_drafts, now->num_drafts - old->num_drafts);
+    metrics_count(&m->num_draft_tokens, now->num_draft_tokens - old->num_draft_tokens);
+    metrics_count(&m->num_accepted_tokens, now->num_accepted_tokens - old->num_accepted_tokens);
+    for (int32_t i = 0; i < m->num_speculative_tokens; i++)
+        metrics_count(&m->num_accepted_tokens_per_pos[i],
+                      now->num_accepted_tokens_per_pos[i] - old->num_accepted_tokens_per_pos[i]);
 }
 
 static void update_stats(struct engine *e)

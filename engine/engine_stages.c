@@ -8,6 +8,7 @@
 #include "base/thread.h"
 #include "engine/gguf_text.h"
 #include "engine/model/tensor_parallel.h"
+#include "engine/spec/ngram.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "kernels/comm.h"
@@ -184,12 +185,13 @@ static bool choose_kv_cache_dtype(const struct engine *e, enum dtype *out, struc
 }
 
 /* Steps that may be under way at a time. Two keep a GPU busy while the host prepares the next; on
- * the CPU that would only delay what comes anew. */
+ * the CPU that would only delay what comes anew. Drafts need the tokens of the step before. */
 static int32_t choose_num_batches(const struct engine *e)
 {
     const char *asked = e->config->async_scheduling;
     const bool host_memory = e->executor.workers[0].device->backend->caps & BACKEND_HOST_MEMORY;
-    if (strcmp(asked, "false") == 0 || (strcmp(asked, "auto") == 0 && host_memory))
+    if (e->config->speculative.num_tokens > 0 || strcmp(asked, "false") == 0 ||
+        (strcmp(asked, "auto") == 0 && host_memory))
         return 1;
     if (host_memory && e->executor.num_workers > 1) {
         log_warning("--async-scheduling does nothing: ranks on the CPU share their batch");
@@ -247,6 +249,7 @@ static bool plan_up(void *context, struct status *st)
         .max_num_seqs = (int32_t)c->max_num_seqs,
         .max_num_batched_tokens = (int32_t)c->max_num_batched_tokens,
         .max_logprobs = (int32_t)c->max_logprobs,
+        .max_draft_tokens = c->speculative.num_tokens,
         .long_prefill_token_threshold = (int32_t)c->long_prefill_token_threshold,
         .tensor_parallel_size = (int32_t)c->tensor_parallel_size,
         .ranks_per_device = e->executor.ranks_per_device,
@@ -419,8 +422,11 @@ static void open_step(struct engine *e)
     e->num_turns = e->plan.num_batches;
     for (int32_t i = 0; i < e->num_turns; i++)
         e->steps[i].seqs = xcalloc(seqs, sizeof *e->steps[i].seqs);
-    e->output.sampled_ids = xcalloc(seqs, sizeof *e->output.sampled_ids);
-    e->output.logprobs = xcalloc(seqs * stride, sizeof *e->output.logprobs);
+    size_t rows = seqs * (size_t)(1 + e->config->speculative.num_tokens);
+    e->output.max_sampled = 1 + e->config->speculative.num_tokens;
+    e->output.num_sampled = xcalloc(seqs, sizeof *e->output.num_sampled);
+    e->output.sampled_ids = xcalloc(rows, sizeof *e->output.sampled_ids);
+    e->output.logprobs = xcalloc(rows * stride, sizeof *e->output.logprobs);
     e->output.logprobs_stride = (int32_t)stride;
     e->drained = xcalloc((size_t)e->config->max_num_queued_reqs, sizeof *e->drained);
 }
@@ -429,6 +435,7 @@ static void close_step(struct engine *e)
 {
     for (int32_t i = 0; i < e->num_turns; i++)
         free(e->steps[i].seqs);
+    free(e->output.num_sampled);
     free(e->output.sampled_ids);
     free(e->output.logprobs);
     free(e->drained);
@@ -464,12 +471,18 @@ static bool thread_up(void *context, struct status *st)
         .max_logprobs = e->info.max_logprobs,
         .enable_prefix_caching = c->enable_prefix_caching,
     };
+    if (c->speculative.num_tokens > 0)
+        e->scheduler_config.proposer = &proposer_ngram;
+    e->scheduler_config.proposer_config =
+        (struct proposer_config){ c->speculative.num_tokens, c->speculative.prompt_lookup_min,
+                                  c->speculative.prompt_lookup_max };
     memcpy(e->scheduler_config.sliding_window, e->plan.kv_spec.sliding_window,
            sizeof e->scheduler_config.sliding_window);
     rng_system(&e->scheduler_config.hash_key, sizeof e->scheduler_config.hash_key);
     char name[256];
     metrics_model_name(c, name, sizeof name);
     e->metrics = metrics_new(name, e->plan.max_model_len);
+    e->metrics->num_speculative_tokens = c->speculative.num_tokens;
     set_cache_config_labels(e);
     e->scheduler = scheduler_new(&e->scheduler_config);
     e->queue = request_queue_new((int32_t)c->max_num_queued_reqs, c->max_num_queued_tokens);

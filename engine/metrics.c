@@ -273,6 +273,40 @@ static void render_request_success(const struct metrics *m, struct buf *out)
                       (double)atomic_load_explicit(&m->request_success[i], memory_order_relaxed));
 }
 
+/* One of the counters of drafts; `label` as in append_sample. */
+static void render_drafts(const struct metrics *m, struct buf *out, const char *name,
+                          const char *label, const _Atomic uint64_t *counter)
+{
+    append_sample(m, out, name, "_total", label,
+                  (double)atomic_load_explicit(counter, memory_order_relaxed));
+}
+
+static void render_spec_decode(const struct metrics *m, struct buf *out)
+{
+    static const char per_pos[] = "vllm:spec_decode_num_accepted_tokens_per_pos";
+    const struct {
+        const char *name, *help;
+        const _Atomic uint64_t *counter;
+    } totals[] = {
+        { "vllm:spec_decode_num_drafts", "Times that a sequence ran with drafts.", &m->num_drafts },
+        { "vllm:spec_decode_num_draft_tokens", "Drafts that ran.", &m->num_draft_tokens },
+        { "vllm:spec_decode_num_accepted_tokens", "Drafts that were right.",
+          &m->num_accepted_tokens },
+    };
+    if (m->num_speculative_tokens == 0)
+        return;
+    for (int32_t i = 0; i < COUNT_OF(totals); i++) {
+        append_head(out, totals[i].name, "_total", totals[i].help, "counter");
+        render_drafts(m, out, totals[i].name, "", totals[i].counter);
+    }
+    append_head(out, per_pos, "_total", "Drafts that were right, by their place.", "counter");
+    for (int32_t i = 0; i < m->num_speculative_tokens; i++) {
+        char label[32];
+        snprintf(label, sizeof label, "position=\"%d\"", i);
+        render_drafts(m, out, per_pos, label, &m->num_accepted_tokens_per_pos[i]);
+    }
+}
+
 static void render_process_value(struct buf *out, const char *name, const char *help,
                                  const char *type, double value)
 {
@@ -351,6 +385,7 @@ void metrics_render(const struct metrics *m, struct buf *out)
     for (int32_t i = 0; i < COUNT_OF(rows); i++)
         render_row(m, out, &rows[i]);
     render_request_success(m, out);
+    render_spec_decode(m, out);
     append_head(out, "vllm:cache_config_info", "", "Information of the KV cache's configuration.",
                 "gauge");
     buf_printf(out, "vllm:cache_config_info{engine=\"0\"%s%s} 1.0\n",

@@ -5,6 +5,7 @@
 #define INFERD_ENGINE_METRICS_H
 
 #include "base/buf.h"
+#include "config/limits.h"
 #include "engine/request.h"
 #include <stdatomic.h>
 #include <stdint.h>
@@ -27,6 +28,10 @@ struct metrics {
 #undef METRIC_COUNTER
 #undef METRIC_HISTOGRAM
     _Atomic uint64_t request_success[5]; /* by enum finish_reason */
+    /* Of vllm:spec_decode_*, which are there where num_speculative_tokens is above 0. */
+    int32_t num_speculative_tokens;
+    _Atomic uint64_t num_drafts, num_draft_tokens, num_accepted_tokens,
+        num_accepted_tokens_per_pos[LIMIT_SPECULATIVE_TOKENS];
     /* Of vllm:cache_config_info, set before READY: `block_size="16",num_gpu_blocks="512"`. */
     char cache_config_labels[1024];
     char model_name[256];                     /* the label model_name, escaped */

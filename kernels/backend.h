@@ -182,6 +182,10 @@ struct backend {
      * answer gets -1, see metadata.h: its request must end with an error. */
     void (*sample)(struct device *d, int32_t *sampled_ids, const struct tensor *logits,
                    const struct sampling_metadata *m);
+    /* num_accepted[s] = drafts of sequence s that count, see struct rejection_request; 0 where it
+     * has no rows. */
+    void (*rejection_sample)(struct device *d, int32_t *num_accepted,
+                             const struct rejection_request *request);
     void (*logprobs)(struct device *d, const struct logprobs_request *request,
                      const struct tensor *logits);
     /* *dst[i] = sampled_ids[rows[i]], or 0 where that is below 0, for i in [0, count). */

@@ -65,6 +65,21 @@ struct sampling_metadata {
         *allowed_mask; /* [num_rows] -> [(vocab + 31) / 32] bits, NULL entry: all */
 };
 
+/* Rejection sampling (Leviathan et al., 2023, arXiv:2211.17192): which drafts of a token keep the
+ * model's own distribution. Every row has been sampled as if the drafts before it were right, and
+ * rows draw from a generator that counts by position. So the draw itself decides: the drafts of
+ * sequence s that are what was sampled at their places count, up to the first that is not, and what
+ * was sampled there is the token instead. A draft x counts with the model's own probability of x,
+ * and what replaces a wrong one has the distribution that is left without it, which is the paper's
+ * rule for a proposer that is sure of its draft; and the tokens are those, bit for bit, that come
+ * up without drafts. */
+struct rejection_request {
+    int32_t num_seqs;
+    const int32_t *row_start;   /* [num_seqs + 1] into the rows; a sequence may have none */
+    const int32_t *sampled_ids; /* [rows] */
+    const int32_t *draft_ids;   /* [rows] what stands behind the row; -1 behind a sequence's last */
+};
+
 /* Log-probabilities of log_softmax(raw logits): of one target id per row, and the best few. A
  * target outside of the vocabulary (the -1 of a failed row) has logprob -inf and rank 0; rows with
  * NaN among their logits have NaN for logprobs. */

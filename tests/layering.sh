@@ -16,9 +16,9 @@ config            base/
 kernels           base/
 engine            base/ config/ engine/ kernels/*.h
 engine/text       base/ config/limits.h
-engine/sched      base/ config/limits.h engine/request.h
+engine/sched      base/ config/limits.h engine/request.h engine/spec/proposer.h
 engine/sampling   base/ kernels/metadata.h
-engine/spec       base/ kernels/*.h engine/sched/step.h engine/model/decoder.h
+engine/spec       base/ config/limits.h
 engine/model      base/ config/limits.h kernels/*.h kernels/quant/*.h engine/sampling/sampling_params.h engine/sampling/sampling_params.def
 engine/exec       base/ kernels/*.h engine/sched/step.h engine/sched/kv_cache_groups.h engine/model/ engine/sampling/ engine/spec/
 server            base/ server/api/*.h server/parsers/*.h config/ engine/engine.h engine/request.h engine/metrics.h engine/startup.h engine/text/*.h engine/sampling/sampling_params.h engine/sampling/sampling_params.def

@@ -25,24 +25,29 @@ static int32_t blocks_per_seq(const struct batch_limits *l)
     return (l->max_model_len + l->block_size - 1) / l->block_size;
 }
 
-static void carve_sampling(struct carver *c, struct batch_sampling *s, size_t seqs)
+static size_t max_rows(const struct batch_limits *l)
 {
-    s->temperature = carve(c, seqs, sizeof(float));
-    s->top_p = carve(c, seqs, sizeof(float));
-    s->min_p = carve(c, seqs, sizeof(float));
-    s->presence_penalty = carve(c, seqs, sizeof(float));
-    s->frequency_penalty = carve(c, seqs, sizeof(float));
-    s->repetition_penalty = carve(c, seqs, sizeof(float));
-    s->seed = carve(c, seqs, sizeof(uint64_t));
-    s->position = carve(c, seqs, sizeof(uint64_t));
-    s->top_k = carve(c, seqs, sizeof(int32_t));
-    s->num_prompt_tokens = carve(c, seqs, sizeof(int32_t));
-    s->num_tokens = carve(c, seqs, sizeof(int32_t));
-    s->token_ids = carve(c, seqs, sizeof(int32_t *));
-    s->allowed_mask = carve(c, seqs, sizeof(uint32_t *));
-    s->bias_start = carve(c, seqs + 1, sizeof(int32_t));
-    s->bias_ids = carve(c, seqs * MAX_BIAS_PER_SEQ, sizeof(int32_t));
-    s->bias_values = carve(c, seqs * MAX_BIAS_PER_SEQ, sizeof(float));
+    return (size_t)l->max_num_seqs * (size_t)(1 + l->max_draft_tokens);
+}
+
+static void carve_sampling(struct carver *c, struct batch_sampling *s, size_t rows)
+{
+    s->temperature = carve(c, rows, sizeof(float));
+    s->top_p = carve(c, rows, sizeof(float));
+    s->min_p = carve(c, rows, sizeof(float));
+    s->presence_penalty = carve(c, rows, sizeof(float));
+    s->frequency_penalty = carve(c, rows, sizeof(float));
+    s->repetition_penalty = carve(c, rows, sizeof(float));
+    s->seed = carve(c, rows, sizeof(uint64_t));
+    s->position = carve(c, rows, sizeof(uint64_t));
+    s->top_k = carve(c, rows, sizeof(int32_t));
+    s->num_prompt_tokens = carve(c, rows, sizeof(int32_t));
+    s->num_tokens = carve(c, rows, sizeof(int32_t));
+    s->token_ids = carve(c, rows, sizeof(int32_t *));
+    s->allowed_mask = carve(c, rows, sizeof(uint32_t *));
+    s->bias_start = carve(c, rows + 1, sizeof(int32_t));
+    s->bias_ids = carve(c, rows * MAX_BIAS_PER_SEQ, sizeof(int32_t));
+    s->bias_values = carve(c, rows * MAX_BIAS_PER_SEQ, sizeof(float));
 }
 
 static void carve_logprobs(struct carver *c, struct logprobs_request *r, size_t rows, size_t top)
@@ -56,9 +61,10 @@ static void carve_logprobs(struct carver *c, struct logprobs_request *r, size_t 
 
 static void carve_outputs(struct carver *c, struct batch *b, const struct batch_limits *l)
 {
-    size_t seqs = (size_t)l->max_num_seqs, tokens = (size_t)l->max_num_tokens;
-    b->sampled_ids = carve(c, seqs, sizeof(int32_t));
-    carve_logprobs(c, &b->logprobs, seqs, (size_t)l->max_logprobs);
+    size_t rows = max_rows(l), tokens = (size_t)l->max_num_tokens;
+    b->sampled_ids = carve(c, rows, sizeof(int32_t));
+    b->num_accepted = carve(c, (size_t)l->max_num_seqs, sizeof(int32_t));
+    carve_logprobs(c, &b->logprobs, rows, (size_t)l->max_logprobs);
     carve_logprobs(c, &b->prompt_logprobs, tokens, (size_t)l->max_logprobs);
 }
 
@@ -66,7 +72,7 @@ static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *b
 {
     struct carver c = { base, 0 };
     size_t seqs = (size_t)l->max_num_seqs, tokens = (size_t)l->max_num_tokens;
-    size_t groups = (size_t)l->num_kv_groups;
+    size_t groups = (size_t)l->num_kv_groups, rows = max_rows(l);
     b->block_table_stride = blocks_per_seq(l);
     b->input_ids = carve(&c, tokens, sizeof(int32_t));
     b->positions = carve(&c, tokens, sizeof(int32_t));
@@ -74,13 +80,13 @@ static size_t carve_batch(struct batch *b, const struct batch_limits *l, char *b
     b->query_start_loc = carve(&c, seqs + 1, sizeof(int32_t));
     b->seq_lens = carve(&c, seqs, sizeof(int32_t));
     b->block_tables = carve(&c, groups * seqs * (size_t)b->block_table_stride, sizeof(int32_t));
-    b->sample_rows = carve(&c, seqs, sizeof(int32_t));
-    b->sample_seq = carve(&c, seqs, sizeof(int32_t));
-    b->row_of_seq = carve(&c, seqs, sizeof(int32_t));
+    b->sample_rows = carve(&c, rows, sizeof(int32_t));
+    b->sample_start = carve(&c, seqs + 1, sizeof(int32_t));
+    b->draft_ids = carve(&c, rows, sizeof(int32_t));
     b->feed_dst = carve(&c, 2 * seqs, sizeof(int32_t *));
     b->feed_rows = carve(&c, 2 * seqs, sizeof(int32_t));
-    carve_sampling(&c, &b->sampling, seqs);
-    b->num_top = carve(&c, seqs, sizeof(int32_t));
+    carve_sampling(&c, &b->sampling, rows);
+    b->num_top = carve(&c, rows, sizeof(int32_t));
     b->prompt_rows = carve(&c, tokens, sizeof(int32_t));
     b->prompt_targets = carve(&c, tokens, sizeof(int32_t));
     b->prompt_num_top = carve(&c, tokens, sizeof(int32_t));
@@ -101,7 +107,7 @@ static size_t mask_words(const struct batch_limits *l)
     return ((size_t)l->vocab_size + 31) / 32;
 }
 
-/* Each row may need its whole history and a mask. */
+/* Each sequence may need its whole history and a mask. */
 static size_t references_bytes(const struct batch_limits *l)
 {
     if (!l->copy_references)
@@ -211,36 +217,36 @@ static bool has_penalties(const struct sampling_params *p)
 static void feed(struct batch *b, const struct batch *previous, const struct step_seq *q,
                  const int32_t *dst)
 {
-    const int32_t row = previous->row_of_seq[q->previous];
-    assert(row >= 0 && row < previous->num_sample_rows);
+    const int32_t row = previous->sample_start[q->previous];
+    assert(previous->sample_start[q->previous + 1] == row + 1);
     b->feed_dst[b->num_feeds] = (int32_t *)dst;
     b->feed_rows[b->num_feeds++] = row;
 }
 
-/* The history, where it is looked at; its last id may be one that is still being sampled. */
-static void fill_history(struct batch *b, const struct batch *previous, const struct step_seq *q,
-                         int32_t i)
+/* The history with the drafts, where it is looked at; its last known id may be one that is still
+ * being sampled. */
+static const int32_t *fill_history(struct batch *b, const struct batch *previous,
+                                   const struct step_seq *q)
 {
     const struct request *r = q->request;
-    b->sampling.token_ids[i] = NULL;
     if (b->limits.copy_references && !has_penalties(&r->params))
-        return;
-    const int32_t *ids = refer(b, r->token_ids, (size_t)q->num_tokens);
-    b->sampling.token_ids[i] = ids;
+        return NULL;
+    const size_t num_ids = (size_t)q->num_tokens + (size_t)q->num_draft_tokens;
+    const int32_t *ids = refer(b, r->token_ids, num_ids);
     if (q->fed)
         feed(b, previous, q, ids + q->num_tokens - 1);
+    return ids;
 }
 
-static void fill_sample_row(struct batch *b, const struct batch *previous, int32_t seq,
-                            const struct step_seq *q, int32_t row)
+/* The row that samples behind num_tokens ids of the sequence, whose logits are those of `row`. */
+static void fill_sample_row(struct batch *b, const struct request *r, int32_t num_tokens,
+                            int32_t row)
 {
     struct batch_sampling *s = &b->sampling;
-    const struct request *r = q->request;
     const struct sampling_params *p = &r->params;
-    int32_t i = b->num_sample_rows++;
+    const int32_t num_output = num_tokens - r->num_prompt_tokens;
+    const int32_t i = b->num_sample_rows++;
     b->sample_rows[i] = row;
-    b->sample_seq[i] = seq;
-    b->row_of_seq[seq] = i;
     s->temperature[i] = p->temperature;
     s->top_p[i] = p->top_p;
     s->min_p[i] = p->min_p;
@@ -249,14 +255,30 @@ static void fill_sample_row(struct batch *b, const struct batch *previous, int32
     s->frequency_penalty[i] = p->frequency_penalty;
     s->repetition_penalty[i] = p->repetition_penalty;
     s->seed[i] = r->seed;
-    s->position[i] = (uint64_t)(q->num_tokens - r->num_prompt_tokens);
-    fill_history(b, previous, q, i);
+    s->position[i] = (uint64_t)num_output;
     s->num_prompt_tokens[i] = r->num_prompt_tokens;
-    s->num_tokens[i] = q->num_tokens;
-    s->allowed_mask[i] = refer(b, p->allowed_mask, mask_words(&b->limits));
-    fill_bias(s, i, p, q->num_tokens - r->num_prompt_tokens);
+    s->num_tokens[i] = num_tokens;
+    fill_bias(s, i, p, num_output);
     b->num_top[i] = p->num_logprobs;
     b->any_logprobs |= p->num_logprobs >= 0;
+}
+
+/* The rows of a sequence: behind its last id, and behind each draft. What a row samples at is as if
+ * the drafts before it were output. */
+static void fill_sample_rows(struct batch *b, const struct batch *previous,
+                             const struct step_seq *q, int32_t first_row)
+{
+    const struct request *r = q->request;
+    const int32_t *history = fill_history(b, previous, q);
+    const uint32_t *mask = refer(b, r->params.allowed_mask, mask_words(&b->limits));
+    b->any_drafts |= q->num_draft_tokens > 0;
+    for (int32_t k = 0; k <= q->num_draft_tokens; k++) {
+        const int32_t i = b->num_sample_rows, num_tokens = q->num_tokens + k;
+        b->draft_ids[i] = k < q->num_draft_tokens ? r->token_ids[num_tokens] : -1;
+        b->sampling.token_ids[i] = history;
+        b->sampling.allowed_mask[i] = mask;
+        fill_sample_row(b, r, num_tokens, first_row + k);
+    }
 }
 
 /* Position p of a prompt gives the log-probability of the prompt's token p + 1. A sequence that has
@@ -306,7 +328,7 @@ static void fill_seq(struct batch *b, const struct batch *previous, int32_t seq,
                      const struct step *step, int32_t row)
 {
     const struct step_seq *q = &step->seqs[seq];
-    const int32_t num_known = q->num_tokens - q->fed;
+    const int32_t num_known = q->num_tokens + q->num_draft_tokens - q->fed;
     for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
         fill_group(b, g, seq, q, q->block_tables + (size_t)g * (size_t)step->block_table_stride,
                    row);
@@ -317,12 +339,12 @@ static void fill_seq(struct batch *b, const struct batch *previous, int32_t seq,
         if (position >= num_known)
             feed(b, previous, q, batch_on_device(b, &b->input_ids[row + i]));
     }
-    b->row_of_seq[seq] = -1;
     b->seq_lens[seq] = q->num_computed_tokens + q->num_scheduled_tokens;
     b->query_start_loc[seq + 1] = row + q->num_scheduled_tokens;
     fill_prompt_rows(b, seq, q, row);
     if (q->sample)
-        fill_sample_row(b, previous, seq, q, row + q->num_scheduled_tokens - 1);
+        fill_sample_rows(b, previous, q, row + q->num_scheduled_tokens - 1 - q->num_draft_tokens);
+    b->sample_start[seq + 1] = b->num_sample_rows;
 }
 
 /* What the ops are told of the step: the same for all groups but for the tables and slots. */
@@ -355,11 +377,11 @@ void batch_fill(struct batch *b, const struct step *step, const struct batch *pr
     assert(step->num_tokens <= b->limits.max_num_tokens);
     b->num_sample_rows = b->num_prompt_rows = b->num_feeds = 0;
     b->feed_from = previous ? batch_on_device(previous, previous->sampled_ids) : NULL;
-    b->any_logprobs = b->capture = false;
+    b->any_logprobs = b->any_drafts = b->capture = false;
     b->bucket = (struct graph_bucket){ 0 };
     b->references_used = 0;
     b->sampling.bias_start[0] = 0;
-    b->query_start_loc[0] = 0;
+    b->query_start_loc[0] = b->sample_start[0] = 0;
     for (int32_t i = 0; i < step->num_seqs; i++) {
         const struct step_seq *q = &step->seqs[i];
         assert(q->num_blocks <= b->block_table_stride);
@@ -377,11 +399,13 @@ void batch_fill(struct batch *b, const struct step *step, const struct batch *pr
     describe_step(b, step->num_seqs, max_query_len, max_seq_len);
 }
 
-bool batch_is_decode(const struct batch *b)
+int32_t batch_uniform_query_len(const struct batch *b)
 {
     const struct attn_metadata *m = &b->attn[0];
-    return b->num_prompt_rows == 0 && m->num_tokens == m->num_seqs &&
-           b->num_sample_rows == m->num_seqs;
+    const int32_t len = m->max_query_len;
+    const bool uniform = b->num_prompt_rows == 0 && m->num_tokens == m->num_seqs * len &&
+                         b->num_sample_rows == m->num_tokens;
+    return uniform ? len : 0;
 }
 
 /* A greedy row that asks for nothing else, over the logits of its own token. */
@@ -396,31 +420,35 @@ static void fill_padded_row(struct batch *b, int32_t i)
     s->token_ids[i] = NULL;
     s->allowed_mask[i] = NULL;
     s->bias_start[i + 1] = s->bias_start[i];
-    b->num_top[i] = -1;
+    b->num_top[i] = b->draft_ids[i] = -1;
 }
 
-/* A sequence without queries, whose row of the batch is in none: embedded as id 0, written to no
- * slot, attending to nothing. */
+/* Sequences without queries, and rows of the batch that are in none: embedded as id 0, written to
+ * no slot, attending to nothing. */
 void batch_pad(struct batch *b, const struct graph_bucket *bucket)
 {
-    const int32_t num_seqs = b->num_sample_rows;
-    assert(batch_is_decode(b));
+    const int32_t num_seqs = b->num_seqs, num_rows = b->num_sample_rows;
+    const int32_t num_run_rows = bucket->num_seqs * bucket->query_len;
+    assert(num_rows == num_seqs * bucket->query_len);
     assert(bucket->num_seqs >= num_seqs && bucket->num_seqs <= b->limits.max_num_seqs);
     for (int32_t i = num_seqs; i < bucket->num_seqs; i++) {
+        b->seq_lens[i] = 0;
+        b->query_start_loc[i + 1] = b->sample_start[i + 1] = num_rows;
+    }
+    for (int32_t i = num_rows; i < num_run_rows; i++) {
         b->input_ids[i] = b->positions[i] = 0;
         for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
             b->slot_mapping[(size_t)g * (size_t)b->limits.max_num_tokens + (size_t)i] = -1;
-        b->seq_lens[i] = 0;
-        b->query_start_loc[i + 1] = num_seqs;
         fill_padded_row(b, i);
     }
     b->bucket = *bucket;
-    b->num_run_rows = bucket->num_seqs;
+    b->num_run_rows = num_run_rows;
     b->make_logprobs = true; /* rows say for themselves whether they want them */
-    describe_step(b, bucket->num_seqs, 1, bucket->max_seq_len);
-    b->forward.num_tokens = bucket->num_seqs;
+    b->any_drafts = bucket->query_len > 1;
+    describe_step(b, bucket->num_seqs, bucket->query_len, bucket->max_seq_len);
+    b->forward.num_tokens = num_run_rows;
     for (int32_t g = 0; g < b->limits.num_kv_groups; g++)
-        b->attn[g].num_tokens = bucket->num_seqs;
+        b->attn[g].num_tokens = num_run_rows;
 }
 
 void batch_sampling_rows(const struct batch *b, int32_t begin, int32_t count,
@@ -488,15 +516,27 @@ static void collect_row(const struct logprobs_request *all, int32_t row, int32_t
                                              all->top_logprobs[top + (size_t)k] };
 }
 
-void batch_collect(const struct batch *b, const struct step *step, struct step_output *output)
+/* What sequence `seq` of the step brings: the tokens up to and behind the first wrong draft. */
+static void collect_seq(const struct batch *b, int32_t seq, struct step_output *output)
 {
-    for (int32_t i = 0; i < b->num_sample_rows; i++) {
-        int32_t seq = b->sample_seq[i];
-        output->sampled_ids[seq] = b->sampled_ids[i];
+    const int32_t begin = b->sample_start[seq], num_rows = b->sample_start[seq + 1] - begin;
+    const int32_t num_accepted = num_rows > 1 ? b->num_accepted[seq] : 0;
+    assert(num_accepted < num_rows && num_rows <= output->max_sampled);
+    output->num_sampled[seq] = 1 + num_accepted;
+    for (int32_t k = 0; k <= num_accepted; k++) {
+        const int32_t i = begin + k, place = step_output_place(output, seq, k);
+        output->sampled_ids[place] = b->sampled_ids[i];
         if (b->num_top[i] >= 0)
             collect_row(&b->logprobs, i, b->num_top[i], b->sampled_ids[i],
-                        output->logprobs + (size_t)seq * (size_t)output->logprobs_stride);
+                        output->logprobs + (size_t)place * (size_t)output->logprobs_stride);
     }
+}
+
+void batch_collect(const struct batch *b, const struct step *step, struct step_output *output)
+{
+    for (int32_t seq = 0; seq < step->num_seqs; seq++)
+        if (b->sample_start[seq + 1] > b->sample_start[seq])
+            collect_seq(b, seq, output);
     for (int32_t i = 0; i < b->num_prompt_rows; i++) {
         struct request *r = step->seqs[b->prompt_seq[i]].request;
         size_t stride = 1 + (size_t)r->params.num_prompt_logprobs;

@@ -20,7 +20,8 @@ enum { MAX_BIAS_PER_SEQ = 1024 + 256 + MAX_EOS_IDS };
 
 struct batch_limits {
     int32_t max_num_seqs, max_num_tokens, max_model_len, block_size, max_logprobs;
-    int32_t num_kv_groups; /* of the KV cache; at least 1 */
+    int32_t max_draft_tokens; /* of a sequence in a step */
+    int32_t num_kv_groups;    /* of the KV cache; at least 1 */
     int32_t vocab_size;
     /* Histories and masks, which rows name by pointer, are copied when a row needs them: the device
      * does not read host memory, or the histories grow while it does. */
@@ -54,11 +55,17 @@ struct batch {
     int32_t *feed_rows;
     const int32_t *feed_from; /* device address: that step's sampled_ids */
 
-    /* --- rows that sample; row r belongs to step sequence sample_seq[r] --- */
+    /* --- rows that sample: those of step sequence s are [sample_start[s], sample_start[s + 1]),
+     * one and one for each of its drafts, or none. max_rows is max_num_seqs times the most of a
+     * sequence. --- */
     int32_t num_sample_rows;
-    int32_t num_run_rows; /* of them with the padding, which nobody reads */
-    int32_t *sample_rows; /* [max_num_seqs] token row whose logits are wanted */
-    int32_t *sample_seq;
+    int32_t num_run_rows;  /* of them with the padding, which nobody reads */
+    int32_t *sample_rows;  /* [max_rows] token row whose logits are wanted */
+    int32_t *sample_start; /* [max_num_seqs + 1] */
+    /* The draft behind each row; -1 behind a sequence's last. Where there is one, rejection
+     * sampling fills num_accepted. */
+    int32_t *draft_ids; /* [max_rows] */
+    bool any_drafts;
     struct batch_sampling {
         float *temperature, *top_p, *min_p;
         float *presence_penalty, *frequency_penalty, *repetition_penalty;
@@ -68,11 +75,10 @@ struct batch {
         const uint32_t **allowed_mask;
         int32_t *bias_start, *bias_ids;
         float *bias_values;
-    } sampling;          /* [max_num_seqs] each; bias: CSR */
-    int32_t *row_of_seq; /* [max_num_seqs] the sampling row of a step sequence, or -1 */
-    bool any_logprobs;   /* some sample row wants them */
-    bool make_logprobs;  /* a padded batch makes them for rows that say so, wanted or not */
-    int32_t *num_top;    /* [max_num_seqs] per sample row; -1: none wanted */
+    } sampling;         /* [max_rows] each; bias: CSR */
+    bool any_logprobs;  /* some sample row wants them */
+    bool make_logprobs; /* a padded batch makes them for rows that say so, wanted or not */
+    int32_t *num_top;   /* [max_rows] per sample row; -1: none wanted */
 
     /* --- prompt tokens whose log-probabilities are wanted --- */
     int32_t num_prompt_rows;
@@ -83,7 +89,8 @@ struct batch {
     int32_t *prompt_positions; /* of the target in its prompt */
 
     /* --- outputs --- */
-    int32_t *sampled_ids;                    /* [max_num_seqs] per sample row */
+    int32_t *sampled_ids;                    /* [max_rows] per sample row */
+    int32_t *num_accepted;                   /* [max_num_seqs] drafts that were right */
     struct logprobs_request logprobs;        /* per sample row */
     struct logprobs_request prompt_logprobs; /* per prompt row */
 
@@ -101,8 +108,9 @@ bool batch_open(struct batch *b, const struct batch_limits *limits, struct devic
 void batch_close(struct batch *b, struct device *d);
 /* `previous` is the batch of the step before, where some sequence is fed from that. */
 void batch_fill(struct batch *b, const struct step *step, const struct batch *previous);
-/* Whether every sequence of the filled batch brings one token and samples: what graphs are of. */
-bool batch_is_decode(const struct batch *b);
+/* How many tokens every sequence of the filled batch brings and samples at, which is what graphs
+ * are of: one, or one and as many drafts for each. 0: they differ. */
+int32_t batch_uniform_query_len(const struct batch *b);
 /* Adds empty sequences to such a batch, up to the bucket's, and tells the ops its upper bounds:
  * what they are then asked is the same for every step of the bucket. */
 void batch_pad(struct batch *b, const struct graph_bucket *bucket);

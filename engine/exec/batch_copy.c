@@ -69,6 +69,10 @@ static void add_sampling(struct pieces *p, struct batch *b)
     add_words(p, s->bias_start, rows + 1);
     add_words(p, s->bias_ids, s->bias_start[rows]);
     add_words(p, s->bias_values, s->bias_start[rows]);
+    if (b->any_drafts) {
+        add_words(p, b->sample_start, b->attn[0].num_seqs + 1);
+        add_words(p, b->draft_ids, rows);
+    }
 }
 
 void batch_upload(struct batch *b, struct device *d)
@@ -104,6 +108,8 @@ void batch_download(struct batch *b, struct device *d)
     if (b->device.data == b->host.data)
         return;
     add_words(&p, b->sampled_ids, b->num_sample_rows);
+    if (b->any_drafts)
+        add_words(&p, b->num_accepted, b->num_seqs);
     if (b->any_logprobs)
         add_logprobs(&p, &b->logprobs, b->num_sample_rows);
     if (b->num_prompt_rows > 0)

@@ -396,9 +396,8 @@ bool executor_capture(struct executor *x, void (*told)(void *arg, int32_t done, 
 static void pad(const struct graph_buckets *graphs, struct batch *batch)
 {
     const struct attn_metadata *m = &batch->attn[0];
-    if (!batch_is_decode(batch))
-        return;
-    const struct graph_bucket bucket = graph_buckets_find(graphs, m->num_seqs, m->max_seq_len);
+    const struct graph_bucket bucket =
+        graph_buckets_find(graphs, m->num_seqs, batch_uniform_query_len(batch), m->max_seq_len);
     if (bucket.num_seqs > 0)
         batch_pad(batch, &bucket);
 }

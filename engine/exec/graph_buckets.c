@@ -9,6 +9,8 @@
 enum { SHORT_SEQ_LEN = 2048 };
 /* vLLM's sizes: 1, 2, 4, and every eighth number up to this one. */
 enum { LARGEST_DEFAULT_SIZE = 512, DEFAULT_SIZE_STEP = 8 };
+/* Of them those with drafts: that every sequence of a larger step has some is rare. */
+enum { LARGEST_DEFAULT_DRAFT_SIZE = 32 };
 
 /* Keeps the list rising and free of doubles. */
 static void add_size(struct graph_buckets *b, int32_t size, int32_t max_num_seqs)
@@ -56,6 +58,20 @@ static bool parse_sizes(struct graph_buckets *b, const char *text, int32_t max_n
     }
 }
 
+static void add_draft_sizes(struct graph_buckets *b, const struct graph_buckets_options *o)
+{
+    if (o->max_draft_tokens == 0)
+        return;
+    b->draft_query_len = 1 + o->max_draft_tokens;
+    while (b->num_draft_sizes < b->num_sizes) {
+        const int32_t size = b->sizes[b->num_draft_sizes];
+        if (size > o->max_num_tokens / b->draft_query_len ||
+            (!o->sizes && size > LARGEST_DEFAULT_DRAFT_SIZE))
+            break;
+        b->num_draft_sizes++;
+    }
+}
+
 bool graph_buckets_make(const struct graph_buckets_options *o, struct graph_buckets *out,
                         struct status *st)
 {
@@ -66,6 +82,7 @@ bool graph_buckets_make(const struct graph_buckets_options *o, struct graph_buck
         return false;
     if (!o->sizes)
         add_default_sizes(out, o->max_num_seqs);
+    add_draft_sizes(out, o);
     if (longest > SHORT_SEQ_LEN)
         out->lens[out->num_lens++] = SHORT_SEQ_LEN;
     out->lens[out->num_lens++] = longest;
@@ -74,25 +91,34 @@ bool graph_buckets_make(const struct graph_buckets_options *o, struct graph_buck
 
 int32_t graph_buckets_count(const struct graph_buckets *b)
 {
-    return b->mode == GRAPH_MODE_NONE ? 0 : b->num_sizes * b->num_lens;
+    return b->mode == GRAPH_MODE_NONE ? 0 : (b->num_sizes + b->num_draft_sizes) * b->num_lens;
 }
 
 struct graph_bucket graph_buckets_get(const struct graph_buckets *b, int32_t index)
 {
+    const int32_t row = index / b->num_lens;
+    const bool drafts = row >= b->num_sizes;
     return (struct graph_bucket){ .index = index,
-                                  .num_seqs = b->sizes[index / b->num_lens],
+                                  .num_seqs = b->sizes[drafts ? row - b->num_sizes : row],
+                                  .query_len = drafts ? b->draft_query_len : 1,
                                   .max_seq_len = b->lens[index % b->num_lens] };
 }
 
 struct graph_bucket graph_buckets_find(const struct graph_buckets *b, int32_t num_seqs,
-                                       int32_t max_seq_len)
+                                       int32_t query_len, int32_t max_seq_len)
 {
+    const struct graph_bucket none = { 0 };
+    const bool drafts = query_len > 1;
+    const int32_t num_sizes = drafts ? b->num_draft_sizes : b->num_sizes;
     int32_t size = 0, len = 0;
-    while (size < b->num_sizes && b->sizes[size] < num_seqs)
+    if (b->mode == GRAPH_MODE_NONE || num_seqs < 1 || query_len < 1 ||
+        (drafts && query_len != b->draft_query_len))
+        return none;
+    while (size < num_sizes && b->sizes[size] < num_seqs)
         size++;
     while (len < b->num_lens && b->lens[len] < max_seq_len)
         len++;
-    if (b->mode == GRAPH_MODE_NONE || num_seqs < 1 || size == b->num_sizes || len == b->num_lens)
-        return (struct graph_bucket){ 0 };
-    return graph_buckets_get(b, size * b->num_lens + len);
+    if (size == num_sizes || len == b->num_lens)
+        return none;
+    return graph_buckets_get(b, (size + (drafts ? b->num_sizes : 0)) * b->num_lens + len);
 }

@@ -42,8 +42,9 @@ bool graph_pool_end(struct graph_pool *p, const struct graph_bucket *bucket, str
 {
     assert(bucket->num_seqs > 0 && !p->graphs[bucket->index]);
     if (!p->device->backend->capture_end(p->device, &p->graphs[bucket->index], st))
-        return status_prefix(st, "%d sequences of up to %d tokens: ", bucket->num_seqs,
-                             bucket->max_seq_len);
+        return status_prefix(st,
+                             "%d sequences of up to %d tokens, %d in the step: ", bucket->num_seqs,
+                             bucket->max_seq_len, bucket->query_len);
     p->num_captured++;
     return true;
 }

@@ -30,14 +30,16 @@ static void set_limits(const struct model *m, const struct device *d,
 {
     const bool host_memory = d->backend->caps & BACKEND_HOST_MEMORY;
     p->decoder_limits.max_num_tokens = o->max_num_batched_tokens;
+    const int64_t sample_rows = (int64_t)o->max_num_seqs * (1 + o->max_draft_tokens);
     p->decoder_limits.max_logits_rows =
-        o->max_num_seqs < MAX_LOGITS_ROWS ? o->max_num_seqs : MAX_LOGITS_ROWS;
+        sample_rows < MAX_LOGITS_ROWS ? (int32_t)sample_rows : MAX_LOGITS_ROWS;
     p->batch_limits =
         (struct batch_limits){ .max_num_seqs = o->max_num_seqs,
                                .max_num_tokens = o->max_num_batched_tokens,
                                .max_model_len = p->max_model_len,
                                .block_size = o->block_size,
                                .max_logprobs = o->max_logprobs,
+                               .max_draft_tokens = o->max_draft_tokens,
                                .num_kv_groups = p->kv_spec.num_groups,
                                .vocab_size = m->desc.vocab_size,
                                .copy_references = !host_memory || p->num_batches > 1 };
@@ -66,6 +68,8 @@ static bool plan_graphs(const struct model *m, const struct device *d,
         .mode = can_capture ? o->graph_mode : GRAPH_MODE_NONE,
         .sizes = o->graph_sizes,
         .max_num_seqs = o->max_num_seqs,
+        .max_num_tokens = o->max_num_batched_tokens,
+        .max_draft_tokens = o->max_draft_tokens,
         .max_model_len = p->max_model_len,
         .max_seq_len_to_capture = o->max_seq_len_to_capture,
     };

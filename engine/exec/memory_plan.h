@@ -22,6 +22,7 @@ struct memory_plan_options {
     int32_t max_model_len;         /* 0: the model's */
     int32_t block_size;
     int32_t max_num_seqs, max_num_batched_tokens, max_logprobs;
+    int32_t max_draft_tokens;             /* of a sequence in a step */
     int32_t long_prefill_token_threshold; /* 0: none */
     int32_t tensor_parallel_size;         /* ranks */
     int32_t ranks_per_device;             /* that share a device's memory; 0: all */

@@ -29,6 +29,21 @@ static void run_sampling(struct model_runner *r, struct batch *b)
     }
 }
 
+/* Which drafts count, once all rows have their ids. */
+static void run_rejection(struct model_runner *r, struct batch *b)
+{
+    if (!r->reports || !b->any_drafts)
+        return;
+    const struct rejection_request request = {
+        .num_seqs = b->attn[0].num_seqs,
+        .row_start = batch_on_device(b, b->sample_start),
+        .sampled_ids = batch_on_device(b, b->sampled_ids),
+        .draft_ids = batch_on_device(b, b->draft_ids),
+    };
+    r->device->backend->rejection_sample(r->device, (int32_t *)batch_on_device(b, b->num_accepted),
+                                         &request);
+}
+
 static void run_prompt_logprobs(struct model_runner *r, struct batch *b)
 {
     for (int32_t begin = 0; begin < b->num_prompt_rows; begin += r->max_logits_rows) {
@@ -49,6 +64,7 @@ static void run_ops(struct model_runner *r, struct batch *b)
 {
     decoder_forward(r->decoder, &b->forward);
     run_sampling(r, b);
+    run_rejection(r, b);
     run_prompt_logprobs(r, b);
 }
 

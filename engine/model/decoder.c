@@ -201,6 +201,7 @@ bool decoder_check_ops(const struct decoder_desc *desc, const struct backend *ba
         { "softcap", desc->final_logit_softcap > 0, backend->softcap != NULL },
         { "gather_rows", true, backend->gather_rows != NULL },
         { "sample", true, backend->sample != NULL },
+        { "rejection_sample", true, backend->rejection_sample != NULL },
         { "logprobs", true, backend->logprobs != NULL },
     };
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)

@@ -1,44 +1,12 @@
-/* scheduler.c - running sequences in an array by arrival, waiting ones in a list, and one pass over
- * each per step. */
-#include "engine/sched/scheduler.h"
+/* scheduler.c - plans steps: running sequences in an array by arrival, waiting ones in a list, and
+ * one pass over each per step. */
+#include "engine/sched/scheduler_internal.h"
+
 #include "base/alloc.h"
-#include "engine/sched/kv_cache_manager.h"
-#include "engine/sched/sequence.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct scheduler {
-    struct scheduler_config config;
-    struct kv_cache_manager *kv;
-    struct sequence_slab slab;
-    struct sequence_list waiting; /* preempted ones in front, then by arrival */
-    int32_t num_preempted;        /* of those that wait */
-    int32_t *running;             /* [max_num_seqs] slab indices, by arrival */
-    int32_t num_running;
-    /* The steps that were filled and not booked, the earliest at first_step. */
-    struct planned_step {
-        struct planned_seq {
-            int32_t index;           /* in the slab */
-            struct request *request; /* one reference: whoever computes may read it */
-        } * seqs;                    /* [max_num_seqs] */
-        int32_t num_seqs;
-    } steps[SCHEDULER_MAX_STEPS];
-    int32_t first_step, num_steps;
-    bool must_book; /* planning found that it can go on only when nothing is under way */
-    /* Pending events: at most one per live sequence, and one for each ended since the last take. */
-    struct scheduler_event *events; /* [max_events] */
-    int32_t max_events, num_events, num_final_events;
-    uint64_t event_epoch;
-    int32_t sweep_next; /* slab index at which the next sweep of waiting sequences begins */
-    /* The first in line that found too few blocks, and how many were available then: it is not
-     * looked up again before there are more. */
-    int32_t stuck;
-    int64_t stuck_available;
-    uint64_t now_ns; /* of the latest call */
-    struct scheduler_stats totals;
-};
 
 /* What is left to hand out while a step is being filled. */
 struct plan {
@@ -79,7 +47,7 @@ struct scheduler *scheduler_new(const struct scheduler_config *config)
     return s;
 }
 
-static void release_step(struct planned_step *step)
+void scheduler_release_step(struct planned_step *step)
 {
     for (int32_t i = 0; i < step->num_seqs; i++)
         request_unref(step->seqs[i].request);
@@ -97,7 +65,7 @@ void scheduler_free(struct scheduler *s)
         if (s->events[i].reason != FINISH_NONE)
             request_unref(s->events[i].request);
     for (int32_t i = 0; i < SCHEDULER_MAX_STEPS; i++) {
-        release_step(&s->steps[i]);
+        scheduler_release_step(&s->steps[i]);
         free(s->steps[i].seqs);
     }
     kv_cache_manager_free(s->kv);
@@ -168,8 +136,7 @@ int32_t scheduler_num_steps(const struct scheduler *s)
 
 /* --- events and ends ---------------------------------------------------------------------------*/
 
-/* The event that will tell of this sequence, brought up to date. */
-static struct scheduler_event *pending_event(struct scheduler *s, int32_t index)
+struct scheduler_event *scheduler_pending_event(struct scheduler *s, int32_t index)
 {
     struct sequence *seq = &s->slab.slots[index];
     if (seq->event_epoch != s->event_epoch) {
@@ -183,12 +150,10 @@ static struct scheduler_event *pending_event(struct scheduler *s, int32_t index)
     return event;
 }
 
-/* Ends a sequence: blocks and slot are free again, the reference goes to the event. A running one
- * stays in the array of running sequences until compact_running. */
-static void finish(struct scheduler *s, int32_t index, enum finish_reason reason)
+void scheduler_finish(struct scheduler *s, int32_t index, enum finish_reason reason)
 {
     struct sequence *seq = &s->slab.slots[index];
-    struct scheduler_event *event = pending_event(s, index);
+    struct scheduler_event *event = scheduler_pending_event(s, index);
     event->reason = reason;
     s->num_final_events++;
     /* Something that came since the last step may be ended before the next. */
@@ -223,7 +188,7 @@ static bool finish_if_unwanted(struct scheduler *s, int32_t index)
         return false;
     if (request_cancelled(r)) {
         bool stopped = atomic_load_explicit(&r->stopped, memory_order_relaxed);
-        finish(s, index, stopped ? FINISH_STOP : FINISH_ABORT);
+        scheduler_finish(s, index, stopped ? FINISH_STOP : FINISH_ABORT);
         return true;
     }
     double seconds =
@@ -237,12 +202,11 @@ static bool finish_if_unwanted(struct scheduler *s, int32_t index)
         status_set(&r->error, STATUS_TIMEOUT,
                    "the request was ended at its time limit of %.3g s, after %d tokens", seconds,
                    num_output_tokens);
-    finish(s, index, num_output_tokens == 0 ? FINISH_ERROR : FINISH_ABORT);
+    scheduler_finish(s, index, num_output_tokens == 0 ? FINISH_ERROR : FINISH_ABORT);
     return true;
 }
 
-/* Takes ended sequences out of the running array; the others keep their order. */
-static void compact_running(struct scheduler *s)
+void scheduler_compact_running(struct scheduler *s)
 {
     int32_t kept = 0;
     for (int32_t i = 0; i < s->num_running; i++)
@@ -257,7 +221,7 @@ static void drop_unwanted(struct scheduler *s)
     for (int32_t i = 0; i < s->num_running; i++)
         any |= finish_if_unwanted(s, s->running[i]);
     if (any)
-        compact_running(s);
+        scheduler_compact_running(s);
     int32_t count = s->slab.num_touched < SCHEDULER_SWEEP ? s->slab.num_touched : SCHEDULER_SWEEP;
     for (int32_t i = 0; i < count; i++) {
         if (s->sweep_next >= s->slab.num_touched)
@@ -284,15 +248,45 @@ static int32_t num_tokens_to_come(const struct sequence *seq)
     return seq->num_tokens + seq->num_pending_tokens;
 }
 
+static int32_t least(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Drafts for the running sequence `at`, which lacks only its latest token. Those behind it come
+ * first: each keeps a token of the budget, and a block of every group. Nor are there more than it
+ * may still get tokens, of which the last is never computed. */
+static int32_t propose(const struct scheduler *s, const struct plan *plan, int32_t at)
+{
+    const struct sequence *seq = &s->slab.slots[s->running[at]];
+    const struct request *r = seq->request;
+    const struct proposer *proposer = s->config.proposer;
+    const int32_t num_tokens = seq->num_tokens, num_behind = s->num_running - at - 1;
+    if (!proposer || seq->num_issued_tokens + 1 != num_tokens)
+        return 0;
+    int32_t most = least(s->config.proposer_config.num_tokens, plan->budget - num_behind - 1);
+    most = least(most, r->max_tokens - sequence_num_output_tokens(seq) - 1);
+    most = least(most, s->config.max_model_len - num_tokens - 1);
+    if (most < 1 || (most = chunk_of(s, plan, 1 + most) - 1) < 1)
+        return 0;
+    const int64_t num_blocks = num_behind + most / s->config.block_size + 2;
+    const int32_t num_groups = s->config.num_kv_groups > 0 ? s->config.num_kv_groups : 1;
+    if (num_blocks * num_groups > kv_cache_manager_num_free(s->kv))
+        return 0;
+    return proposer->propose(&s->config.proposer_config, r->token_ids, num_tokens, most,
+                             r->token_ids + num_tokens);
+}
+
 static void add_to_step(struct scheduler *s, struct step *step, struct plan *plan, int32_t index,
-                        int32_t num_scheduled)
+                        int32_t num_scheduled, int32_t num_drafts)
 {
     struct sequence *seq = &s->slab.slots[index];
     struct planned_step *planned = &s->steps[(s->first_step + s->num_steps) % SCHEDULER_MAX_STEPS];
     const int32_t num_tokens = num_tokens_to_come(seq);
     const int32_t num_after = seq->num_issued_tokens + num_scheduled;
-    const bool sample = num_after == num_tokens;
-    assert(num_scheduled > 0 && num_scheduled <= plan->budget && num_after <= num_tokens);
+    const bool sample = num_after == num_tokens + num_drafts;
+    assert(num_scheduled > 0 && num_scheduled <= plan->budget);
+    assert(num_after <= num_tokens + num_drafts && (sample || num_drafts == 0));
     plan->budget -= num_scheduled;
     plan->promised += kv_cache_manager_missing(s->kv, seq);
     planned->seqs[planned->num_seqs++] =
@@ -302,6 +296,7 @@ static void add_to_step(struct scheduler *s, struct step *step, struct plan *pla
                            .num_tokens = num_tokens,
                            .num_computed_tokens = seq->num_issued_tokens,
                            .num_scheduled_tokens = num_scheduled,
+                           .num_draft_tokens = num_drafts,
                            .block_tables = kv_cache_manager_tables(s->kv, seq),
                            .first_blocks = kv_cache_manager_firsts(s->kv, seq),
                            .num_blocks = seq->num_blocks,
@@ -350,6 +345,8 @@ static void schedule_running(struct scheduler *s, struct step *step, struct plan
         if (is_ending(s, seq))
             continue;
         int32_t n = chunk_of(s, plan, num_tokens_to_come(seq) - seq->num_issued_tokens);
+        const int32_t num_drafts = propose(s, plan, i);
+        n += num_drafts;
         /* Those preempted come later in the array, so none of them is in the step yet. */
         while (!kv_cache_manager_grow(s->kv, seq, seq->num_issued_tokens + n)) {
             plan->preempted = true;
@@ -357,7 +354,7 @@ static void schedule_running(struct scheduler *s, struct step *step, struct plan
             if (s->must_book || preempt_latest(s) == index)
                 return;
         }
-        add_to_step(s, step, plan, index, n);
+        add_to_step(s, step, plan, index, n, num_drafts);
     }
 }
 
@@ -401,13 +398,13 @@ static void schedule_waiting(struct scheduler *s, struct step *step, struct plan
         int32_t n = chunk_of(s, plan, seq->num_tokens - hit.num_tokens);
         start(s, index, &hit);
         kv_cache_manager_admit(s->kv, seq, &hit, hit.num_tokens + n);
-        add_to_step(s, step, plan, index, n);
+        add_to_step(s, step, plan, index, n, 0);
     }
 }
 
 void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step)
 {
-    assert(s->num_steps < SCHEDULER_MAX_STEPS);
+    assert(s->num_steps < (s->config.proposer ? 1 : SCHEDULER_MAX_STEPS));
     s->now_ns = now_ns;
     step->num_seqs = step->num_tokens = 0;
     step->block_table_stride = kv_cache_manager_stride(s->kv);
@@ -420,96 +417,6 @@ void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step)
     if (!plan.preempted)
         schedule_waiting(s, step, &plan);
     s->num_steps += step->num_seqs > 0;
-}
-
-/* --- update ------------------------------------------------------------------------------------*/
-
-/* Appends what the step sampled for its sequence i, which is at `index`, and looks whether that was
- * the last token. */
-static void append_token(struct scheduler *s, int32_t index, int32_t i,
-                         const struct step_output *output)
-{
-    struct sequence *seq = &s->slab.slots[index];
-    struct request *r = seq->request;
-    int32_t num_output_tokens = sequence_num_output_tokens(seq);
-    int32_t num_logprobs = r->params.num_logprobs;
-    if (num_logprobs >= 0) {
-        size_t stride = (size_t)num_logprobs + 1;
-        assert(num_logprobs < output->logprobs_stride);
-        memcpy(r->logprobs + (size_t)num_output_tokens * stride,
-               output->logprobs + (size_t)i * (size_t)output->logprobs_stride,
-               stride * sizeof *r->logprobs);
-    }
-    if (num_output_tokens == 0)
-        r->first_token_ns = s->now_ns;
-    r->token_ids[seq->num_tokens++] = output->sampled_ids[i];
-    s->totals.num_generation_tokens++;
-    pending_event(s, index);
-    int32_t stop_token_id = -1;
-    enum finish_reason reason = sequence_check_stop(seq, s->config.max_model_len, &stop_token_id);
-    if (reason == FINISH_STOP)
-        r->stop_token_id = stop_token_id;
-    if (reason != FINISH_NONE)
-        finish(s, index, reason);
-}
-
-/* Books sequence i of a step that succeeded. */
-static void book(struct scheduler *s, int32_t index, int32_t i, const struct step_seq *planned,
-                 const struct step_output *output)
-{
-    struct sequence *seq = &s->slab.slots[index];
-    struct request *r = seq->request;
-    seq->num_computed_tokens += planned->num_scheduled_tokens;
-    seq->num_pending_tokens -= planned->sample;
-    int32_t num_prompt = seq->num_computed_tokens < r->num_prompt_tokens ? seq->num_computed_tokens
-                                                                         : r->num_prompt_tokens;
-    if (num_prompt > seq->num_counted_tokens) {
-        s->totals.num_prompt_tokens += (uint64_t)(num_prompt - seq->num_counted_tokens);
-        seq->num_counted_tokens = num_prompt;
-    }
-    if (planned->sample && output->sampled_ids[i] < 0) {
-        /* Whatever made the logits so may sit in the cached keys and values of this context. */
-        kv_cache_manager_forget(s->kv, seq);
-        status_set(&r->error, STATUS_INTERNAL,
-                   "the model's logits are not finite at position %d: the weights or this prompt "
-                   "drive it out of range",
-                   seq->num_tokens);
-        finish(s, index, FINISH_ERROR);
-        return;
-    }
-    kv_cache_manager_register(s->kv, seq);
-    kv_cache_manager_trim(s->kv, seq);
-    if (!planned->sample)
-        return;
-    if (r->max_tokens == 0)
-        finish(s, index, FINISH_LENGTH);
-    else
-        append_token(s, index, i, output);
-}
-
-void scheduler_update(struct scheduler *s, uint64_t now_ns, const struct step *step,
-                      const struct step_output *output)
-{
-    struct planned_step *planned = &s->steps[s->first_step];
-    assert(s->num_steps > 0 && step->num_seqs == planned->num_seqs);
-    s->now_ns = now_ns;
-    for (int32_t i = 0; i < planned->num_seqs; i++) {
-        const int32_t index = planned->seqs[i].index;
-        const struct sequence *seq = &s->slab.slots[index];
-        assert(planned->seqs[i].request == step->seqs[i].request);
-        if (seq->status != SEQUENCE_RUNNING || seq->request != planned->seqs[i].request)
-            continue; /* it ended by the step before; its slot may be another's by now */
-        if (output->status.code == STATUS_OK) {
-            book(s, index, i, &step->seqs[i], output);
-        } else {
-            seq->request->error = output->status;
-            finish(s, index, FINISH_ERROR);
-        }
-    }
-    release_step(planned);
-    s->first_step = (s->first_step + 1) % SCHEDULER_MAX_STEPS;
-    s->num_steps--;
-    compact_running(s);
 }
 
 int32_t scheduler_take_events(struct scheduler *s, struct scheduler_event **events)
@@ -529,7 +436,7 @@ void scheduler_abort_all(struct scheduler *s, enum finish_reason reason, const s
             continue;
         if (error)
             s->slab.slots[i].request->error = *error;
-        finish(s, i, reason);
+        scheduler_finish(s, i, reason);
     }
     s->num_running = 0;
 }

@@ -8,14 +8,19 @@
  * the newcomer, and for those that running prompts still have to compute, are not free: a prompt
  * that is let in can finish its prefill.
  *
+ * A running sequence of which only the latest token is left to compute may get drafts besides,
+ * where that leaves a token of the budget and a block for each one behind it.
+ *
  * Engine thread only; integers only; all memory is taken in scheduler_new. A call costs O(1) per
- * sequence it schedules, ends or sweeps, and O(1) per block it looks up, takes or releases. */
+ * sequence it schedules, ends or sweeps, and O(1) per block it looks up, takes or releases; and
+ * what the proposer takes, per sequence that gets drafts. */
 #ifndef INFERD_ENGINE_SCHED_SCHEDULER_H
 #define INFERD_ENGINE_SCHED_SCHEDULER_H
 
 #include "base/hash.h"
 #include "config/limits.h"
 #include "engine/sched/step.h"
+#include "engine/spec/proposer.h"
 
 struct scheduler_config {
     int32_t max_num_seqs, max_num_batched_tokens, max_model_len;
@@ -26,6 +31,10 @@ struct scheduler_config {
     int32_t max_waiting; /* capacity of the waiting list, beside preempted sequences */
     int32_t max_logprobs;
     bool enable_prefix_caching;
+    /* Drafts tokens; NULL: nobody does. Then a step may be planned while another is under way, else
+     * none may: drafts come from tokens that are known. */
+    const struct proposer *proposer;
+    struct proposer_config proposer_config;
     struct hash_key hash_key; /* of the prefix hashes */
 };
 
@@ -44,6 +53,10 @@ struct scheduler_stats {
         prefix_cache_hits; /* the latter two in tokens, at a request's first start */
     uint64_t num_prompt_tokens,
         num_generation_tokens; /* processed so far, with cached ones; recomputation not counted */
+    /* Sequences that ran with drafts, how many those were, how many of them were right, and of
+     * these how many as draft i. */
+    uint64_t num_drafts, num_draft_tokens, num_accepted_tokens,
+        num_accepted_tokens_per_pos[LIMIT_SPECULATIVE_TOKENS];
 };
 
 struct scheduler;
@@ -80,6 +93,8 @@ void scheduler_schedule(struct scheduler *s, uint64_t now_ns, struct step *step)
  * reuse. A failed step ends its sequences with FINISH_ERROR and its status; a sampled id below 0
  * ends that sequence with FINISH_ERROR. max_tokens 0 ends with FINISH_LENGTH once the prompt is
  * computed.
+ *
+ * Drafts that were wrong are as if they had not run: their slots are written over.
  *
  * A step with sequences must be booked, and one may be under way while the next is planned: that
  * takes it that no stop token comes up. What it planned for a sequence that ends after all is

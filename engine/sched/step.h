@@ -9,20 +9,23 @@
 
 #include "engine/request.h"
 
-enum { MAX_DRAFT_TOKENS = 0 }; /* speculative decoding raises it */
-
 struct step_seq {
     struct request *request;      /* its params, prompt length and token ids; input only */
     int32_t num_tokens;           /* prompt and output; the last id may not be known yet, see fed */
     int32_t num_computed_tokens;  /* of them in the KV cache, or on their way there */
-    int32_t num_scheduled_tokens; /* to run now, >= 1 */
+    int32_t num_scheduled_tokens; /* to run now, >= 1, with the drafts */
+    /* Guesses of what follows, the last of those to run: behind the known ids, at
+     * request->token_ids[num_tokens]. */
+    int32_t num_draft_tokens;
     /* One table per group of the KV cache, step.block_table_stride apart, of num_blocks entries:
      * they cover num_computed + num_scheduled tokens. Entries before the group's first block are
      * outside of its window and name no block. */
     const int32_t *block_tables;
     const int32_t *first_blocks; /* [groups] */
     int32_t num_blocks;
-    bool sample; /* the last scheduled token is the last there is: its logits give the next one */
+    /* The last token there is runs: its logits give the next one, and each draft's the one behind
+     * that, which counts where the draft was right. */
+    bool sample;
     /* The last id is still being sampled, by the sequence at index `previous` of the step before,
      * which has not been booked. */
     bool fed;
@@ -36,13 +39,22 @@ struct step {
 };
 
 struct step_output {
-    int32_t
-        *sampled_ids; /* [num_seqs] the new token where seq.sample; -1: logits were not finite */
+    /* Per sequence with seq.sample: its new tokens, one more than the drafts that were right. -1,
+     * which only the last can be: the logits were not finite. */
+    int32_t *num_sampled; /* [num_seqs] */
+    int32_t *sampled_ids; /* [num_seqs][max_sampled] */
+    int32_t max_sampled;  /* 1 + the most drafts of a sequence */
     /* Per sequence with sample and params.num_logprobs >= 0: */
-    struct token_logprob *logprobs; /* [num_seqs][1 + max_logprobs]: sampled, then the best */
+    struct token_logprob *logprobs; /* [num_seqs][max_sampled][1 + max_logprobs]: sampled, best */
     int32_t logprobs_stride;        /* 1 + max_logprobs */
     struct status status; /* not OK: the step failed as a whole and nothing above counts */
 };
+
+/* The place of a sequence's new token i in sampled_ids. */
+static inline int32_t step_output_place(const struct step_output *o, int32_t seq, int32_t i)
+{
+    return seq * o->max_sampled + i;
+}
 
 /* Log-probabilities of prompt tokens go straight to request->prompt_logprobs by the executor, which
  * alone writes there, and only while seq.num_tokens is the prompt's length: they become visible

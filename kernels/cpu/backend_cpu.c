@@ -333,6 +333,7 @@ const struct backend backend_cpu = {
     .add = cpu_add,
     .scale = cpu_scale,
     .sample = cpu_sample,
+    .rejection_sample = cpu_rejection_sample,
     .logprobs = cpu_logprobs,
     .feed_tokens = cpu_feed_tokens,
 };

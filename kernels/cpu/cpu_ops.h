@@ -53,9 +53,11 @@ void cpu_attention_mla(struct device *d, struct tensor *out, const struct mla_qu
                        const struct attention_params *params);
 size_t cpu_attention_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w);
 
-/* sampling.c, logprobs.c */
+/* sampling.c, rejection_sample.c, logprobs.c */
 void cpu_sample(struct device *d, int32_t *sampled_ids, const struct tensor *logits,
                 const struct sampling_metadata *m);
+void cpu_rejection_sample(struct device *d, int32_t *num_accepted,
+                          const struct rejection_request *request);
 void cpu_logprobs(struct device *d, const struct logprobs_request *request,
                   const struct tensor *logits);
 size_t cpu_sampling_scratch_bytes(const struct cpu_device *d, const struct workspace_desc *w);

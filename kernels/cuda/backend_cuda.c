@@ -270,6 +270,14 @@ static void cuda_sample(struct device *device, int32_t *sampled_ids, const struc
     launched(d, "sample");
 }
 
+static void cuda_rejection_sample(struct device *device, int32_t *num_accepted,
+                                  const struct rejection_request *request)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    cuda_launch_rejection_sample(num_accepted, request, d->stream);
+    launched(d, "rejection_sample");
+}
+
 static void cuda_logprobs(struct device *device, const struct logprobs_request *request,
                           const struct tensor *logits)
 {
@@ -333,6 +341,7 @@ const struct backend backend_cuda = {
     .add = cuda_add,
     .scale = cuda_scale,
     .sample = cuda_sample,
+    .rejection_sample = cuda_rejection_sample,
     .logprobs = cuda_logprobs,
     .feed_tokens = cuda_feed_tokens,
 };

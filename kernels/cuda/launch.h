@@ -261,12 +261,14 @@ void cuda_launch_peer_broadcast(const struct cuda_peers *peers, void *data, int3
 void cuda_launch_sum_parts(float *out, const float *parts, int64_t count, int32_t num_parts,
                            cudaStream_t stream);
 
-/* --- sampling.cu, logprobs.cu ------------------------------------------------------------------
+/* --- sampling.cu, rejection_sample.cu, logprobs.cu ---------------------------------------------
  */
 
 /* scratch: [num_rows, 2 * vocab] 32-bit words. */
 void cuda_launch_sample(int32_t *sampled_ids, const struct tensor *logits,
                         const struct sampling_metadata *m, void *scratch, cudaStream_t stream);
+void cuda_launch_rejection_sample(int32_t *num_accepted, const struct rejection_request *request,
+                                  cudaStream_t stream);
 void cuda_launch_logprobs(const struct logprobs_request *request, const struct tensor *logits,
                           cudaStream_t stream);
 

@@ -140,6 +140,26 @@ def distance(want, got):
     return max(gaps)
 
 
+@pytest.mark.parametrize("mode", ["full", "none"])
+def test_drafts_change_no_bit(cuda_bin, shared_models, start_server, mode):
+    """Greedy and drawn, alone, where all drafts of a step may be in a graph, and with others."""
+    base = {"max_tokens": 20, "logprobs": 2, "ignore_eos": True}
+    bodies = [dict(base, prompt="One day, Lily met a dog. " * 4, temperature=0),
+              dict(base, prompt="the the the the", temperature=0, repetition_penalty=0.8),
+              dict(base, prompt="Tim and Sue. Tim and Sue. Tim and", temperature=0.7, seed=3)]
+    model = shared_models / "stories260K-bf16"
+    plain = start_server(model, "--device", "cuda", "--enforce-eager", binary=cuda_bin)
+    want = [complete_all(plain, [b])[0] for b in bodies]
+    ngram = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2, "prompt_lookup_min": 1}
+    server = start_server(model, "--device", "cuda", "--cudagraph-mode", mode, "--cudagraph-capture-sizes",
+                          "1,2", "--speculative-config", json.dumps(ngram), binary=cuda_bin)
+    assert [complete_all(server, [b])[0] for b in bodies] == want
+    assert complete_all(server, bodies) == want
+    assert server.metric("vllm:spec_decode_num_accepted_tokens_total") > 0
+    graphs = re.search(r"captured (\d+) graphs", server.read_log())
+    assert (graphs and int(graphs[1])) == (4 if mode == "full" else None), server.read_log()
+
+
 @pytest.mark.parametrize("quantization", ["int4", "int8", "fp8"])
 def test_quantized_weights_are_near_the_cpus(cuda_bin, shared_models, start_server, quantization):
     """The same packed weights; activations and dequantized weights are rounded to 16 bits."""

@@ -131,6 +131,25 @@ def test_64_clients(start_server, model_dir, alone, prefix, budget, ahead, seed)
     assert server.num_fds() <= fds + 2
 
 
+@pytest.mark.parametrize("prefix,budget", [("--enable-prefix-caching", "16"),
+                                           ("--no-enable-prefix-caching", "2048")])
+def test_64_clients_with_drafts(start_server, model_dir, alone, prefix, budget):
+    """Right and wrong drafts, of which some lead beyond a stop, and preemptions among them."""
+    ngram = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
+    server = start_server(model_dir, prefix, "--max-num-batched-tokens", budget, "--max-num-seqs", "16",
+                          "--num-gpu-blocks-override", "36", "--speculative-config", json.dumps(ngram))
+    requests = make_requests(SEEDS[0], 64)
+    answers = asyncio.run(run_all(server.url, requests, SEEDS[0]))
+    for (body, _), answer in zip(requests, answers):
+        if answer is not None:
+            assert answer == alone[key(body)], body
+    server.wait_idle()
+    assert server.metric("vllm:num_preemptions_total") > 0
+    drafted = server.metric("vllm:spec_decode_num_draft_tokens_total")
+    accepted = server.metric("vllm:spec_decode_num_accepted_tokens_total")
+    assert 0 < accepted < drafted <= 4 * server.metric("vllm:spec_decode_num_drafts_total")
+
+
 def test_same_seed_same_sample(server):
     body = {"prompt": "Once upon", "temperature": 1.0, "seed": 7, "max_tokens": 30}
     a = server.post("/v1/completions", body)[1]["choices"][0]["text"]

@@ -25,7 +25,7 @@ def test_check(shared_models):
     assert result.returncode == 0, result.stdout + result.stderr
     for part in ("ops against the CPU: passed, 1 programs", "stories260K: passed",
                  "goldens of all architectures: passed, 2 architectures",
-                 "64 mixed clients: passed, 12 clients", "compute-sanitizer memcheck: not run"):
+                 "64 mixed clients: passed, twice 12 clients", "compute-sanitizer memcheck: not run"):
         assert part in result.stdout
 
 

@@ -213,6 +213,32 @@ static void test_labels_are_escaped(void **state)
     metrics_free(m);
 }
 
+/* They are there where tokens are drafted, each place of a draft by its own. */
+static void test_drafts(void **state)
+{
+    (void)state;
+    struct metrics *m = metrics_new("tiny", 100);
+    char *text = render(m);
+    assert_null(strstr(text, "spec_decode"));
+    free(text);
+    m->num_speculative_tokens = 2;
+    metrics_count(&m->num_drafts, 3);
+    metrics_count(&m->num_draft_tokens, 6);
+    metrics_count(&m->num_accepted_tokens, 4);
+    metrics_count(&m->num_accepted_tokens_per_pos[0], 3);
+    metrics_count(&m->num_accepted_tokens_per_pos[1], 1);
+    text = render(m);
+    assert_line(text, "# TYPE vllm:spec_decode_num_drafts_total counter");
+    assert_line(text, "vllm:spec_decode_num_drafts_total{" LABELS "} 3.0");
+    assert_line(text, "vllm:spec_decode_num_draft_tokens_total{" LABELS "} 6.0");
+    assert_line(text, "vllm:spec_decode_num_accepted_tokens_total{" LABELS "} 4.0");
+    assert_line(text, "vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\","
+                      "position=\"1\",model_name=\"tiny\"} 1.0");
+    assert_null(strstr(text, "position=\"2\""));
+    free(text);
+    metrics_free(m);
+}
+
 static void test_process(void **state)
 {
     (void)state;
@@ -303,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_bucket_lists),
         cmocka_unit_test(test_finished_requests),
         cmocka_unit_test(test_labels_are_escaped),
+        cmocka_unit_test(test_drafts),
         cmocka_unit_test(test_process),
         cmocka_unit_test(test_every_line_has_the_form),
         cmocka_unit_test(test_threads_lose_nothing),

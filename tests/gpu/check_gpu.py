@@ -139,6 +139,10 @@ def stories(args, places, end):
 
 # --- 64 clients --------------------------------------------------------------------------------
 
+NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2,
+         "prompt_lookup_min": 1}
+
+
 def mixed_bodies(vocab_size, count, longest):
     rng = random.Random(11)
     bodies = []
@@ -184,22 +188,35 @@ def clients(args, places, end):
     with Daemon(places, model, *options, "--no-enable-prefix-caching", "--enforce-eager") as daemon:
         wanted = {i: answer_of([daemon.complete(**body)])
                   for i, body in enumerate(bodies) if i % 3 != 0}
-    with Daemon(places, model, *options) as daemon, \
-            concurrent.futures.ThreadPoolExecutor(count) as pool:
-        answers = list(pool.map(lambda i: client(daemon, i, bodies[i]), range(count)))
-        for i, want in wanted.items():
-            assert answers[i] == want, f"request {i} got other bits than alone"
-        until = time.perf_counter() + 20
-        while not idle(daemon):
-            assert time.perf_counter() < until, "requests of clients that left still run"
-            time.sleep(0.05)
-    return f"passed, {count} clients, {len(wanted)} answers compared bit for bit with those alone"
+    with Daemon(places, model, *options) as daemon:
+        serve_all(daemon, bodies, wanted)
+    with Daemon(places, model, *options, "--speculative-config", json.dumps(NGRAM)) as daemon:
+        serve_all(daemon, bodies, wanted)
+        accepted = metric(daemon, "vllm:spec_decode_num_accepted_tokens_total")
+        assert accepted > 0, "no draft was right"
+    return (f"passed, twice {count} clients, {len(wanted)} answers compared bit for bit with those "
+            f"alone, the second time with drafts, of which {accepted:.0f} were right")
+
+
+def serve_all(daemon, bodies, wanted):
+    """All at once; nothing of them is left afterwards."""
+    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+        answers = list(pool.map(lambda i: client(daemon, i, bodies[i]), range(len(bodies))))
+    for i, want in wanted.items():
+        assert answers[i] == want, f"request {i} got other bits than alone"
+    until = time.perf_counter() + 20
+    while not idle(daemon):
+        assert time.perf_counter() < until, "requests of clients that left still run"
+        time.sleep(0.05)
+
+
+def metric(daemon, name):
+    lines = daemon.request("GET", "/metrics")[1].splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
 def idle(daemon):
-    text = daemon.request("GET", "/metrics")[1]
-    return all(float(line.rsplit(" ", 1)[1]) == 0 for line in text.splitlines()
-               if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting")))
+    return metric(daemon, "vllm:num_requests_running") + metric(daemon, "vllm:num_requests_waiting") == 0
 
 
 def two_ranks(args, places, end):

@@ -4,8 +4,9 @@
  * the group of layers that wrote it. The fake model reads, for every group, all that its tokens see
  * through the block tables, so a block shared wrongly, given back while it is in a window, reused
  * too early or registered after a failed step shows. Every step is checked, and at the end every
- * request must have got what it gets when it runs alone. In half of the seeds a step is planned
- * while the one before is under way, which runs sooner or later, but before it.
+ * request must have got what it gets when it runs alone. In some of the seeds a step is planned
+ * while the one before is under way, which runs sooner or later, but before it; in others tokens
+ * are drafted, most of them rightly.
  *
  * SIM_SEEDS=n runs n seeds (default 10000), SIM_SEED=n (or an argument) replays one and prints it.
  */
@@ -21,7 +22,14 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { MAX_REQUESTS = 24, MAX_LEN = 96, MAX_BLOCK_TOKENS = 16, MAX_SEQS = 10, MAX_LOGPROBS = 2 };
+enum {
+    MAX_REQUESTS = 24,
+    MAX_LEN = 96,
+    MAX_BLOCK_TOKENS = 16,
+    MAX_SEQS = 10,
+    MAX_LOGPROBS = 2,
+    MAX_DRAFTS = 5
+};
 enum { VOCAB = 11, EOS = 3, NUM_STEMS = 3, MAX_GROUPS = 4, MAX_BLOCKS = MAX_REQUESTS * MAX_LEN };
 static const int32_t eos_ids[] = { EOS };
 
@@ -65,7 +73,7 @@ static struct coverage {
     int64_t steps, preemptions, hit_tokens, rerun_hits, chunks, cancelled, timeouts_early,
         timeouts_late, failed_steps, poisoned, stops, lengths, prompt_only, resets, aborts_all,
         salted_hits, stop_strings, given_back, window_hits, beyond_capacity, overlapped, fed,
-        dropped, waited;
+        dropped, waited, drafts, wrong_drafts, right_drafts, stops_among_drafts, poisoned_drafts;
 } coverage;
 
 #define REQUIRE(sim, condition, ...)                                                               \
@@ -185,6 +193,32 @@ static void run_alone(const struct sim *sim, const struct client *c, struct answ
     }
 }
 
+/* --- drafts ------------------------------------------------------------------------------------*/
+
+static struct sim *drafting; /* a proposer is told of tokens alone */
+
+/* What comes, but for a wrong one now and then, and not always as many as may be. */
+static int32_t draft(const struct proposer_config *config, const int32_t *token_ids,
+                     int32_t num_tokens, int32_t max_drafts, int32_t *drafts)
+{
+    struct sim *sim = drafting;
+    struct answer alone;
+    int32_t id = 0;
+    while (sim->clients[id].request->token_ids != token_ids)
+        id++;
+    REQUIRE(sim, max_drafts >= 1 && max_drafts <= config->num_tokens, "%d drafts", max_drafts);
+    run_alone(sim, &sim->clients[id], &alone);
+    const int32_t num_output = num_tokens - sim->clients[id].request->num_prompt_tokens;
+    const int32_t count = draw(sim, 0, max_drafts);
+    for (int32_t i = 0; i < count; i++)
+        drafts[i] = num_output + i < alone.num_tokens && chance(sim, 80)
+                        ? alone.token_ids[num_output + i]
+                        : draw(sim, 0, VOCAB - 1);
+    return count;
+}
+
+static const struct proposer proposer = { .name = "sim", .propose = draft };
+
 /* --- set-up ------------------------------------------------------------------------------------*/
 
 static void make_client(struct sim *sim, struct client *c)
@@ -226,9 +260,12 @@ static void open_flight(struct flight *f)
     f->step.seqs = xcalloc(MAX_SEQS, sizeof *f->step.seqs);
     f->tables = xcalloc((size_t)MAX_SEQS * MAX_GROUPS * MAX_LEN, sizeof *f->tables);
     f->firsts = xcalloc((size_t)MAX_SEQS * MAX_GROUPS, sizeof *f->firsts);
-    f->output.sampled_ids = xcalloc(MAX_SEQS, sizeof *f->output.sampled_ids);
+    const size_t rows = (size_t)MAX_SEQS * (1 + MAX_DRAFTS);
+    f->output.max_sampled = 1 + MAX_DRAFTS;
+    f->output.num_sampled = xcalloc(MAX_SEQS, sizeof *f->output.num_sampled);
+    f->output.sampled_ids = xcalloc(rows, sizeof *f->output.sampled_ids);
     f->output.logprobs_stride = 1 + MAX_LOGPROBS;
-    f->output.logprobs = xcalloc(MAX_SEQS * (1 + MAX_LOGPROBS), sizeof *f->output.logprobs);
+    f->output.logprobs = xcalloc(rows * (1 + MAX_LOGPROBS), sizeof *f->output.logprobs);
 }
 
 static void close_flight(struct flight *f)
@@ -236,6 +273,7 @@ static void close_flight(struct flight *f)
     free(f->step.seqs);
     free(f->tables);
     free(f->firsts);
+    free(f->output.num_sampled);
     free(f->output.sampled_ids);
     free(f->output.logprobs);
 }
@@ -261,8 +299,13 @@ static void sim_start(struct sim *sim, uint64_t seed)
     sim->groups =
         kv_cache_groups_make(config->sliding_window, config->num_kv_groups, config->block_size,
                              config->max_num_batched_tokens, config->long_prefill_token_threshold);
+    if (chance(sim, 35)) {
+        config->proposer = &proposer;
+        config->proposer_config.num_tokens = draw(sim, 1, MAX_DRAFTS);
+    }
+    drafting = sim;
     sim->scheduler = scheduler_new(config);
-    sim->depth = draw(sim, 1, SCHEDULER_MAX_STEPS);
+    sim->depth = config->proposer ? 1 : draw(sim, 1, SCHEDULER_MAX_STEPS);
     for (int32_t i = 0; i < SCHEDULER_MAX_STEPS; i++)
         open_flight(&sim->flights[i]);
     for (int32_t i = 0; i < NUM_STEMS; i++)
@@ -467,11 +510,20 @@ static void check_seq(struct sim *sim, int32_t id, const struct step_seq *seq)
     coverage.fed += seq->fed;
     REQUIRE(sim, seq->num_computed_tokens == c->num_computed, "request %d: %d computed, not %d", id,
             seq->num_computed_tokens, c->num_computed);
-    REQUIRE(sim, n >= 1 && num_after <= seq->num_tokens, "request %d: %d tokens", id, n);
+    const int32_t num_drafts = seq->num_draft_tokens, num_known = seq->num_tokens;
+    REQUIRE(sim, n >= 1 && num_after <= num_known + num_drafts, "request %d: %d tokens", id, n);
+    REQUIRE(sim, num_drafts == 0 || (n == 1 + num_drafts && sim->config.proposer),
+            "request %d: %d drafts", id, num_drafts);
+    REQUIRE(sim, num_known + num_drafts - c->request->num_prompt_tokens <= c->request->max_tokens,
+            "request %d: %d drafts go beyond max_tokens", id, num_drafts);
     REQUIRE(sim, threshold == 0 || n <= threshold, "request %d: %d tokens in a step", id, n);
-    REQUIRE(sim, seq->sample == (num_after == seq->num_tokens), "request %d: sample", id);
-    REQUIRE(sim, seq->num_blocks == (num_after + bs - 1) / bs, "request %d: %d blocks", id,
-            seq->num_blocks);
+    REQUIRE(sim, seq->sample == (num_after == num_known + num_drafts), "request %d: sample", id);
+    /* Drafts that were wrong may have left blocks. */
+    const int32_t num_blocks = (num_after + bs - 1) / bs;
+    const int32_t left = sim->config.proposer ? MAX_DRAFTS / bs + 1 : 0;
+    REQUIRE(sim, seq->num_blocks >= num_blocks && seq->num_blocks <= num_blocks + left,
+            "request %d: %d blocks", id, seq->num_blocks);
+    coverage.drafts += num_drafts;
     coverage.chunks += !seq->sample;
     coverage.beyond_capacity += seq->num_blocks * sim->groups.num_groups > sim->config.num_blocks;
     for (int32_t g = 0; g < sim->groups.num_groups; g++)
@@ -552,37 +604,67 @@ static void execute_position(struct sim *sim, const struct step_seq *seq, int32_
     }
 }
 
+/* What the step before has sampled for a sequence that is fed from it. */
+static int32_t fed_token(const struct step_seq *seq, const struct flight *before)
+{
+    return before->output.sampled_ids[step_output_place(&before->output, seq->previous, 0)];
+}
+
 /* The token at position p, which the step before may have sampled. */
 static int32_t token_at(const struct step_seq *seq, const struct flight *before, int32_t p)
 {
-    if (seq->fed && p == seq->num_tokens - 1)
-        return before->output.sampled_ids[seq->previous];
-    return seq->request->token_ids[p];
+    return seq->fed && p == seq->num_tokens - 1 ? fed_token(seq, before)
+                                                : seq->request->token_ids[p];
+}
+
+/* New token k of sequence i, sampled at that fold. */
+static void sample(struct flight *f, int32_t i, int32_t k, uint64_t fold)
+{
+    const int32_t place = step_output_place(&f->output, i, k);
+    f->output.sampled_ids[place] = token_of(fold);
+    for (int32_t n = 0; n <= MAX_LOGPROBS; n++)
+        f->output.logprobs[place * (1 + MAX_LOGPROBS) + n] = logprob_of(fold, n);
+}
+
+/* Which drafts count, by the rule's words; and where the client's logits are not finite. */
+static void accept(struct sim *sim, struct flight *f, int32_t i)
+{
+    const struct step_seq *seq = &f->step.seqs[i];
+    const struct client *c = &sim->clients[client_of(sim, seq->request)];
+    int32_t *sampled = f->output.sampled_ids + step_output_place(&f->output, i, 0), count = 0;
+    for (bool goes_on = true; goes_on; count++) {
+        const int32_t num_tokens = seq->num_tokens + count;
+        if (num_tokens - seq->request->num_prompt_tokens == c->poison_at) {
+            sampled[count] = -1;
+            execute_badly(sim, seq);
+            coverage.poisoned_drafts += count > 0;
+        }
+        goes_on =
+            count < seq->num_draft_tokens && sampled[count] == seq->request->token_ids[num_tokens];
+    }
+    f->output.num_sampled[i] = count;
+    coverage.right_drafts += count - 1;
+    coverage.wrong_drafts += seq->num_draft_tokens - (count - 1);
 }
 
 static void execute_seq(struct sim *sim, struct flight *f, const struct flight *before, int32_t i)
 {
     const struct step_seq *seq = &f->step.seqs[i];
-    if (seq->fed && before->output.sampled_ids[seq->previous] < 0) {
+    if (seq->fed && fed_token(seq, before) < 0) {
         execute_badly(sim, seq); /* it ends by that, and nobody reads this */
         return;
     }
-    int32_t id = client_of(sim, seq->request);
     uint64_t expected = slot_root(seq->request), fold = 0;
     int32_t num_after = seq->num_computed_tokens + seq->num_scheduled_tokens;
     for (int32_t p = 0; p < num_after; p++) {
         expected = slot_after(expected, token_at(seq, before, p));
         execute_position(sim, seq, p, expected);
         fold = mix(fold, expected);
+        if (seq->sample && p >= seq->num_tokens - 1)
+            sample(f, i, p - (seq->num_tokens - 1), fold);
     }
-    f->output.sampled_ids[i] = token_of(fold);
-    if (seq->sample &&
-        seq->num_tokens - seq->request->num_prompt_tokens == sim->clients[id].poison_at) {
-        f->output.sampled_ids[i] = -1;
-        execute_badly(sim, seq);
-    }
-    for (int32_t k = 0; k <= MAX_LOGPROBS; k++)
-        f->output.logprobs[i * (1 + MAX_LOGPROBS) + k] = logprob_of(fold, k);
+    if (seq->sample)
+        accept(sim, f, i);
 }
 
 /* Runs step i of those under way, and all before it. One that follows a failed step fails, too. */
@@ -743,6 +825,20 @@ static void note_failure(struct sim *sim, const struct step *step)
     }
 }
 
+/* They were planned, and are not computed. */
+static void forget_wrong_drafts(struct sim *sim, const struct flight *f)
+{
+    for (int32_t i = 0; i < f->step.num_seqs; i++) {
+        const struct step_seq *seq = &f->step.seqs[i];
+        struct client *c = &sim->clients[client_of(sim, seq->request)];
+        if (seq->num_draft_tokens == 0)
+            continue;
+        c->num_computed -= seq->num_draft_tokens - (f->output.num_sampled[i] - 1);
+        coverage.stops_among_drafts +=
+            c->request->finished_ns > 0 && c->request->token_ids[seq->num_tokens] == EOS;
+    }
+}
+
 /* Books the earliest step under way; all of them where it failed. */
 static void book(struct sim *sim)
 {
@@ -759,6 +855,8 @@ static void book(struct sim *sim)
         REQUIRE(sim, scheduler_num_steps(sim->scheduler) == sim->num_flights, "%d",
                 sim->num_flights);
         scheduler_update(sim->scheduler, sim->now_ns, &f->step, &f->output);
+        if (!failed)
+            forget_wrong_drafts(sim, f);
         sim->first_flight = (sim->first_flight + 1) % SCHEDULER_MAX_STEPS;
         sim->num_flights--;
         check_state(sim);

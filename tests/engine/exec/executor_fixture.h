@@ -16,7 +16,7 @@ struct run {
     struct step_seq seqs[2]; /* of the steps */
     struct step steps[2];    /* which take turns where one is submitted ahead */
     struct step_output output;
-    int32_t sampled;
+    int32_t num_sampled, sampled;
 };
 
 static inline struct memory_plan_options run_plan_options(int32_t num_ranks, int32_t num_batches)
@@ -58,7 +58,9 @@ static inline void run_make_steps(struct run *r)
             .num_seqs = 1, .num_tokens = PROMPT_LEN, .seqs = &r->seqs[i], .block_table_stride = 3
         };
     }
-    r->output = (struct step_output){ .sampled_ids = &r->sampled };
+    r->output = (struct step_output){
+        .num_sampled = &r->num_sampled, .sampled_ids = &r->sampled, .max_sampled = 1
+    };
 }
 
 /* As many ranks as the options say, of `backend`, with the checkpoint in `dir`. */

@@ -18,6 +18,7 @@ static const struct batch_limits limits = { .max_num_seqs = 4,
                                             .max_model_len = 64,
                                             .block_size = 4,
                                             .max_logprobs = 3,
+                                            .max_draft_tokens = 2,
                                             .num_kv_groups = 2 };
 
 static int open_batch(void **state)
@@ -65,8 +66,8 @@ static void test_layout(void **state)
     const int32_t tables_a[] = { 9, 3, 5, 0, -1, 7, 6, 0 }, tables_b[] = { 2, 8, 0, 0, 1, 4, 0, 0 };
     const int32_t firsts_a[] = { 0, 1 }, firsts_b[] = { 0, 0 };
     struct step_seq seqs[] = {
-        { a, 11, 10, 1, tables_a, firsts_a, 3, true, false, 0 }, /* a decode */
-        { b, 7, 2, 4, tables_b, firsts_b, 2, false, false,
+        { a, 11, 10, 1, 0, tables_a, firsts_a, 3, true, false, 0 }, /* a decode */
+        { b, 7, 2, 4, 0, tables_b, firsts_b, 2, false, false,
           0 }, /* a chunk of a prompt, not its end */
     };
     struct step step = { 2, 5, seqs, 4 };
@@ -102,7 +103,10 @@ static void test_layout(void **state)
 
     assert_int_equal(batch.num_sample_rows, 1);
     assert_int_equal(batch.sample_rows[0], 0);
-    assert_int_equal(batch.sample_seq[0], 0);
+    assert_int_equal(batch.sample_start[1], 1);
+    assert_int_equal(batch.sample_start[2], 1);
+    assert_int_equal(batch.draft_ids[0], -1);
+    assert_false(batch.any_drafts);
     assert_int_equal(batch.sampling.position[0], 1);
     assert_int_equal(batch.sampling.seed[0], 77);
     assert_int_equal(batch.sampling.top_k[0], 0);
@@ -127,13 +131,13 @@ static void test_padding(void **state)
     const int32_t tables[] = { 9, 3, 5, 0, 8, 7, 6, 0 }, firsts[] = { 0, 0 };
     struct step_seq seqs[4];
     for (int32_t i = 0; i < 4; i++)
-        seqs[i] = (struct step_seq){ r, 6, 5, 1, tables, firsts, 2, true, false, 0 };
+        seqs[i] = (struct step_seq){ r, 6, 5, 1, 0, tables, firsts, 2, true, false, 0 };
     struct step step = { 4, 4, seqs, 4 };
     batch_fill(&batch, &step, NULL);
-    assert_true(batch_is_decode(&batch));
+    assert_int_equal(batch_uniform_query_len(&batch), 1);
     step = (struct step){ 1, 1, seqs, 4 };
     batch_fill(&batch, &step, NULL);
-    const struct graph_bucket bucket = { 2, 3, 32 };
+    const struct graph_bucket bucket = { 2, 3, 1, 32 };
     batch_pad(&batch, &bucket);
     const int32_t starts[] = { 0, 1, 1, 1 }, lens[] = { 6, 0, 0 }, rows[] = { 0, 1, 2 };
     const int32_t ids[] = { 105, 0, 0 }, positions[] = { 5, 0, 0 }, tops[] = { 1, -1, -1 };
@@ -181,17 +185,17 @@ static void test_what_is_decode(void **state)
         struct step_seq seq;
         bool is_decode;
     } rows[] = {
-        { { r, 6, 5, 1, tables, firsts, 2, true, false, 0 },
+        { { r, 6, 5, 1, 0, tables, firsts, 2, true, false, 0 },
           true }, /* the end of a prompt is like one */
-        { { r, 6, 4, 2, tables, firsts, 2, true, false, 0 }, false },
-        { { r, 6, 4, 1, tables, firsts, 2, false, false, 0 }, false },
-        { { prompted, 6, 4, 1, tables, firsts, 2, false, false, 0 }, false },
+        { { r, 6, 4, 2, 0, tables, firsts, 2, true, false, 0 }, false },
+        { { r, 6, 4, 1, 0, tables, firsts, 2, false, false, 0 }, false },
+        { { prompted, 6, 4, 1, 0, tables, firsts, 2, false, false, 0 }, false },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct step_seq seqs[] = { rows[0].seq, rows[i].seq };
         struct step step = { 2, 1 + seqs[1].num_scheduled_tokens, seqs, 4 };
         batch_fill(&batch, &step, NULL);
-        assert_int_equal(batch_is_decode(&batch), rows[i].is_decode);
+        assert_int_equal(batch_uniform_query_len(&batch), rows[i].is_decode);
     }
     request_unref(prompted);
     request_unref(r);
@@ -214,8 +218,8 @@ static void test_bias_and_min_tokens(void **state)
     p.min_tokens = 1;
     struct request *r = make_request(3, 5, 100, &p);
     const int32_t table[] = { 1, 2, 3, 4 }, firsts[] = { 0, 0 };
-    struct step_seq seqs[] = { { r, 3, 0, 3, table, firsts, 1, true, false, 0 },
-                               { r, 4, 3, 1, table, firsts, 1, true, false, 0 } };
+    struct step_seq seqs[] = { { r, 3, 0, 3, 0, table, firsts, 1, true, false, 0 },
+                               { r, 4, 3, 1, 0, table, firsts, 1, true, false, 0 } };
     struct step step = { 2, 4, seqs, 2 };
     batch_fill(&batch, &step, NULL);
     const struct batch_sampling *s = &batch.sampling;
@@ -228,6 +232,85 @@ static void test_bias_and_min_tokens(void **state)
     request_unref(r);
 }
 
+/* A sequence with two drafts between two without: a row for each of its tokens, sampled as if what
+ * stands before were output; and what comes of it. */
+static void test_drafts(void **state)
+{
+    (void)state;
+    struct sampling_params p;
+    sampling_params_defaults(&p);
+    const int32_t eos[] = { 2 };
+    p.num_eos_token_ids = 1;
+    p.eos_token_ids = eos;
+    p.min_tokens = 2;
+    p.num_logprobs = 0;
+    struct request *r = make_request(6, 8, 100, &p), *other = make_request(6, 8, 200, &p);
+    const int32_t tables[] = { 9, 3, 5, 0, 8, 7, 6, 0 }, firsts[] = { 0, 0 };
+    r->token_ids[6] = 150; /* output; then two drafts */
+    r->token_ids[7] = 151;
+    r->token_ids[8] = 152;
+    struct step_seq seqs[] = { { other, 6, 2, 4, 0, tables, firsts, 2, true, false, 0 },
+                               { r, 7, 6, 3, 2, tables, firsts, 3, true, false, 0 },
+                               { other, 6, 1, 2, 0, tables, firsts, 2, false, false, 0 } };
+    struct step step = { 3, 9, seqs, 4 };
+    batch_fill(&batch, &step, NULL);
+    const int32_t ids[] = { 150, 151, 152 }, rows[] = { 3, 4, 5, 6 }, starts[] = { 0, 1, 4, 4 };
+    const int32_t drafts[] = { -1, 151, 152, -1 }, num_tokens[] = { 6, 7, 8, 9 };
+    const uint64_t positions[] = { 0, 1, 2, 3 };
+    const int32_t bias_starts[] = { 0, 1, 2, 2, 2 }; /* no EOS before two tokens */
+    assert_memory_equal(batch.input_ids + 4, ids, sizeof ids);
+    assert_int_equal(batch.num_sample_rows, 4);
+    assert_true(batch.any_drafts);
+    assert_memory_equal(batch.sample_rows, rows, sizeof rows);
+    assert_memory_equal(batch.sample_start, starts, sizeof starts);
+    assert_memory_equal(batch.draft_ids, drafts, sizeof drafts);
+    assert_memory_equal(batch.sampling.num_tokens, num_tokens, sizeof num_tokens);
+    assert_memory_equal(batch.sampling.position, positions, sizeof positions);
+    assert_memory_equal(batch.sampling.bias_start, bias_starts, sizeof bias_starts);
+    assert_int_equal(batch_uniform_query_len(&batch), 0);
+
+    const int32_t sampled[] = { 40, 151, 77, 78 };
+    memcpy(batch.sampled_ids, sampled, sizeof sampled);
+    batch.num_accepted[1] = 1;
+    for (int32_t i = 0; i < 4; i++)
+        batch.logprobs.target_logprob[i] = -1.0f - (float)i;
+    int32_t num_sampled[3] = { 0 }, got[9] = { 0 };
+    struct token_logprob logprobs[9 * 4] = { 0 };
+    struct step_output output = { .num_sampled = num_sampled,
+                                  .sampled_ids = got,
+                                  .max_sampled = 3,
+                                  .logprobs = logprobs,
+                                  .logprobs_stride = 4 };
+    batch_collect(&batch, &step, &output);
+    const int32_t counts[] = { 1, 2, 0 }, expected[] = { 40, 0, 0, 151, 77, 0, 0, 0, 0 };
+    assert_memory_equal(num_sampled, counts, sizeof counts);
+    assert_memory_equal(got, expected, sizeof expected);
+    assert_true(logprobs[3 * 4].logprob == -2.0f && logprobs[3 * 4].token_id == 151);
+    assert_true(logprobs[4 * 4].logprob == -3.0f && logprobs[4 * 4].token_id == 77);
+    assert_int_equal(logprobs[5 * 4].token_id, 0);
+
+    /* Equal numbers of drafts are what a graph may be of; the padding has none. */
+    step = (struct step){ 2, 6, (struct step_seq[]){ seqs[1], seqs[1] }, 4 };
+    batch_fill(&batch, &step, NULL);
+    assert_int_equal(batch_uniform_query_len(&batch), 3);
+    const struct graph_bucket bucket = { 5, 4, 3, 32 };
+    const int32_t padded_starts[] = { 0, 3, 6, 6, 6 };
+    batch_pad(&batch, &bucket);
+    assert_int_equal(batch.num_run_rows, 12);
+    assert_int_equal(batch.forward.num_tokens, 12);
+    assert_int_equal(batch.attn[1].max_query_len, 3);
+    assert_memory_equal(batch.sample_start, padded_starts, sizeof padded_starts);
+    assert_memory_equal(batch.query_start_loc, padded_starts, sizeof padded_starts);
+    for (int32_t i = 6; i < 12; i++) {
+        assert_int_equal(batch.slot_mapping[i], -1);
+        assert_int_equal(batch.slot_mapping[limits.max_num_tokens + i], -1);
+        assert_int_equal(batch.draft_ids[i], -1);
+        assert_int_equal(batch.num_top[i], -1);
+    }
+    request_unref(r);
+    request_unref(other);
+}
+
 static void test_prompt_logprobs_reach_the_request(void **state)
 {
     (void)state;
@@ -237,7 +320,7 @@ static void test_prompt_logprobs_reach_the_request(void **state)
     p.num_logprobs = 1;
     struct request *r = make_request(6, 4, 100, &p);
     const int32_t table[] = { 1, 2, 3, 4 }, firsts[] = { 0, 0 };
-    struct step_seq seq = { r, 6, 2, 4, table, firsts, 2, true, false, 0 };
+    struct step_seq seq = { r, 6, 2, 4, 0, table, firsts, 2, true, false, 0 };
     struct step step = { 1, 4, &seq, 2 };
     batch_fill(&batch, &step, NULL);
     /* Positions 2..5 predict 3..6; 6 is not of the prompt. */
@@ -259,10 +342,14 @@ static void test_prompt_logprobs_reach_the_request(void **state)
     batch.logprobs.top_logprobs[0] = -0.25f;
     int32_t sampled[4] = { 0 };
     struct token_logprob logprobs[16] = { 0 };
-    struct step_output output = { .sampled_ids = sampled,
+    int32_t num_sampled = 0;
+    struct step_output output = { .num_sampled = &num_sampled,
+                                  .sampled_ids = sampled,
+                                  .max_sampled = 1,
                                   .logprobs = logprobs,
                                   .logprobs_stride = 4 };
     batch_collect(&batch, &step, &output);
+    assert_int_equal(num_sampled, 1);
     assert_int_equal(sampled[0], 42);
     assert_int_equal(logprobs[0].token_id, 42);
     assert_int_equal(logprobs[0].rank, 5);
@@ -298,8 +385,8 @@ static void test_references_are_copied(void **state)
     p.allowed_mask = mask;
     struct request *r[2] = { make_request(10, 5, 100, &plain), make_request(64, 0, 200, &p) };
     const int32_t table[16] = { 0 }, first = 0;
-    struct step_seq seqs[] = { { r[0], 10, 9, 1, table, &first, 3, true, false, 0 },
-                               { r[1], 64, 63, 1, table, &first, 16, true, false, 0 } };
+    struct step_seq seqs[] = { { r[0], 10, 9, 1, 0, table, &first, 3, true, false, 0 },
+                               { r[1], 64, 63, 1, 0, table, &first, 16, true, false, 0 } };
     struct step step = { 2, 2, seqs, 16 };
     for (int round = 0; round < 2; round++) { /* a step begins with room for all */
         batch_fill(&b, &step, NULL);
@@ -347,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_padding),
         cmocka_unit_test(test_what_is_decode),
         cmocka_unit_test(test_bias_and_min_tokens),
+        cmocka_unit_test(test_drafts),
         cmocka_unit_test(test_prompt_logprobs_reach_the_request),
         cmocka_unit_test(test_references_are_copied),
         cmocka_unit_test(test_rows_are_offsets_of_the_whole),

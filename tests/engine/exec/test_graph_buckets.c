@@ -74,7 +74,7 @@ static void test_find(void **state)
                  { 5, 5000, 6, 5000 }, { 6, 5001, 0, 0 },    { 7, 10, 0, 0 },
                  { 0, 0, 0, 0 } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct graph_bucket found = graph_buckets_find(&b, rows[i].num_seqs, rows[i].len);
+        struct graph_bucket found = graph_buckets_find(&b, rows[i].num_seqs, 1, rows[i].len);
         assert_int_equal(found.num_seqs, rows[i].size);
         assert_int_equal(found.max_seq_len, rows[i].max_len);
         if (found.num_seqs == 0)
@@ -84,8 +84,53 @@ static void test_find(void **state)
         assert_int_equal(same.max_seq_len, found.max_seq_len);
     }
     b.mode = GRAPH_MODE_NONE;
-    assert_int_equal(graph_buckets_find(&b, 1, 1).num_seqs, 0);
+    assert_int_equal(graph_buckets_find(&b, 1, 1, 1).num_seqs, 0);
     assert_int_equal(graph_buckets_count(&b), 0);
+}
+
+/* Steps with all their drafts have buckets of their own, as far as a step has room for them. */
+static void test_drafts(void **state)
+{
+    (void)state;
+    struct status st;
+    struct graph_buckets b;
+    struct graph_buckets_options options = { .mode = GRAPH_MODE_FULL,
+                                             .sizes = "2,4,6",
+                                             .max_num_seqs = 8,
+                                             .max_num_tokens = 19,
+                                             .max_model_len = 5000,
+                                             .max_seq_len_to_capture = 8192,
+                                             .max_draft_tokens = 3 };
+    assert_true(graph_buckets_make(&options, &b, &st));
+    assert_int_equal(b.num_draft_sizes, 2); /* 6 sequences of 4 tokens are too many */
+    assert_int_equal(graph_buckets_count(&b), (3 + 2) * 2);
+    const struct {
+        int32_t num_seqs, query_len, len, size, max_len;
+    } rows[] = { { 1, 4, 1, 2, 2048 },    { 3, 4, 2049, 4, 5000 }, { 4, 4, 5001, 0, 0 },
+                 { 5, 4, 1, 0, 0 },       { 2, 3, 1, 0, 0 },       { 2, 5, 1, 0, 0 },
+                 { 5, 1, 2049, 6, 5000 }, { 1, 0, 1, 0, 0 } };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct graph_bucket found =
+            graph_buckets_find(&b, rows[i].num_seqs, rows[i].query_len, rows[i].len);
+        assert_int_equal(found.num_seqs, rows[i].size);
+        assert_int_equal(found.max_seq_len, rows[i].max_len);
+        if (found.num_seqs == 0)
+            continue;
+        assert_int_equal(found.query_len, rows[i].query_len);
+        struct graph_bucket same = graph_buckets_get(&b, found.index);
+        assert_memory_equal(&same, &found, sizeof found);
+    }
+    for (int32_t i = 0; i < graph_buckets_count(&b); i++)
+        assert_int_equal(graph_buckets_get(&b, i).index, i);
+    options.sizes = NULL;
+    options.max_num_seqs = 64;
+    options.max_num_tokens = 4096;
+    assert_true(graph_buckets_make(&options, &b, &st));
+    assert_int_equal(b.sizes[b.num_draft_sizes - 1], 32);
+    options.max_draft_tokens = 0;
+    assert_true(graph_buckets_make(&options, &b, &st));
+    assert_int_equal(graph_buckets_count(&b), b.num_sizes * 2);
+    assert_true(GRAPH_MAX_BUCKETS >= 2 * GRAPH_MAX_SIZES * GRAPH_MAX_LENS);
 }
 
 static void test_refusals(void **state)
@@ -110,10 +155,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_lens),
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_sizes),  cmocka_unit_test(test_lens),     cmocka_unit_test(test_find),
+        cmocka_unit_test(test_drafts), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

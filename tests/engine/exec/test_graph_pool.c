@@ -27,7 +27,9 @@ enum {
     MAX_GROUPS = 4,
     MAX_LOGPROBS = 3,
     TOP = 1 + MAX_LOGPROBS,
-    LEN_TO_CAPTURE = 8
+    LEN_TO_CAPTURE = 8,
+    NUM_DRAFTS = 2,
+    ROWS = 1 + NUM_DRAFTS
 };
 
 struct run {
@@ -40,8 +42,9 @@ struct run {
     int32_t tables[MAX_SEQS][MAX_GROUPS * BLOCKS_PER_SEQ];
     struct step step;
     struct step_output output;
-    int32_t sampled[MAX_SEQS];
-    struct token_logprob logprobs[MAX_SEQS][TOP];
+    /* [MAX_SEQS][output.max_sampled] */
+    int32_t num_sampled[MAX_SEQS], sampled[MAX_SEQS * ROWS];
+    struct token_logprob logprobs[MAX_SEQS * ROWS][TOP];
 };
 
 static struct {
@@ -64,6 +67,7 @@ struct variant {
     const char *dir, *dtype;
     const char *kv_dtype;     /* as --kv-cache-dtype; NULL: that of the weights */
     const char *quantization; /* NULL: none */
+    int32_t num_drafts;       /* most of a sequence */
 };
 
 static void open_model(struct run *r, const struct variant *v, enum graph_mode mode,
@@ -88,6 +92,7 @@ static void open_model(struct run *r, const struct variant *v, enum graph_mode m
         .max_num_seqs = MAX_SEQS,
         .max_num_batched_tokens = MAX_SEQS * PROMPT_LEN,
         .max_logprobs = MAX_LOGPROBS,
+        .max_draft_tokens = v->num_drafts,
         .num_batches = 2,
         .kv_cache_dtype = kv_dtype,
         .graph_mode = mode,
@@ -99,7 +104,9 @@ static void open_model(struct run *r, const struct variant *v, enum graph_mode m
         !executor_load_weights(&r->executor, r->model, &st) ||
         !executor_allocate(&r->executor, &r->plan, &st) || !executor_start(&r->executor, &st))
         rig_fail(v->dir, &st);
-    r->output = (struct step_output){ .sampled_ids = r->sampled,
+    r->output = (struct step_output){ .num_sampled = r->num_sampled,
+                                      .sampled_ids = r->sampled,
+                                      .max_sampled = 1 + v->num_drafts,
                                       .logprobs = &r->logprobs[0][0],
                                       .logprobs_stride = TOP };
 }
@@ -205,6 +212,7 @@ static void start_requests(struct run *r, int32_t num_seqs)
 
 static bool run_step(struct run *r)
 {
+    memset(r->sampled, 0, sizeof r->sampled);
     memset(r->logprobs, 0, sizeof r->logprobs);
     executor_submit(&r->executor, &r->step);
     executor_collect(&r->executor, &r->output);
@@ -216,7 +224,8 @@ static void advance(struct run *r)
 {
     for (int32_t s = 0; s < r->num_seqs; s++) {
         struct step_seq *q = &r->seqs[s];
-        r->requests[s]->token_ids[q->num_tokens++] = r->sampled[s];
+        r->requests[s]->token_ids[q->num_tokens++] =
+            r->sampled[step_output_place(&r->output, s, 0)];
         q->num_computed_tokens = q->num_tokens - 1;
         q->num_scheduled_tokens = 1;
     }
@@ -235,7 +244,7 @@ static int64_t compare(struct run *a, struct run *b, int32_t num_seqs)
         const int64_t before = get_record().graph_launches;
         assert_true(run_step(b));
         launched += get_record().graph_launches - before;
-        assert_memory_equal(a->sampled, b->sampled, (size_t)num_seqs * sizeof *a->sampled);
+        assert_memory_equal(a->sampled, b->sampled, sizeof a->sampled);
         assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
         advance(a);
         advance(b);
@@ -269,11 +278,12 @@ static void compare_ahead(struct run *a, struct run *b, int32_t num_seqs)
         steps[(i + 1) % 2].num_tokens = num_seqs;
         if (i + 1 < NUM_STEPS)
             executor_submit(&b->executor, &steps[(i + 1) % 2]);
+        memset(b->sampled, 0, sizeof b->sampled);
         memset(b->logprobs, 0, sizeof b->logprobs);
         executor_collect(&b->executor, &b->output);
         assert_int_equal(b->output.status.code, STATUS_OK);
         assert_true(run_step(a));
-        assert_memory_equal(a->sampled, b->sampled, (size_t)num_seqs * sizeof *a->sampled);
+        assert_memory_equal(a->sampled, b->sampled, sizeof a->sampled);
         assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
         for (int32_t s = 0; s < num_seqs; s++)
             b->requests[s]->token_ids[PROMPT_LEN + i] = b->sampled[s];
@@ -281,6 +291,82 @@ static void compare_ahead(struct run *a, struct run *b, int32_t num_seqs)
     }
     end_requests(a);
     end_requests(b);
+}
+
+/* What a request gets without drafts. */
+struct answer {
+    int32_t ids[NUM_STEPS];
+    struct token_logprob logprobs[NUM_STEPS][TOP];
+};
+
+static void run_plain(struct run *r, int32_t num_seqs, struct answer answers[MAX_SEQS])
+{
+    start_requests(r, num_seqs);
+    for (int32_t i = 0; i < NUM_STEPS; i++) {
+        assert_true(run_step(r));
+        for (int32_t s = 0; s < num_seqs; s++) {
+            answers[s].ids[i] = r->sampled[s];
+            memcpy(answers[s].logprobs[i], r->logprobs[s], sizeof r->logprobs[s]);
+        }
+        advance(r);
+    }
+    end_requests(r);
+}
+
+/* A sequence's drafts: `num_right` of them are. */
+static void add_drafts(struct run *r, int32_t s, const struct answer *answer, int32_t num_right)
+{
+    struct step_seq *q = &r->seqs[s];
+    for (int32_t k = 0; k < NUM_DRAFTS; k++) {
+        const int32_t id = answer->ids[q->num_tokens - PROMPT_LEN + k];
+        r->requests[s]->token_ids[q->num_tokens + k] =
+            k < num_right ? id : (id + 1) % r->model->desc.vocab_size;
+    }
+    q->num_draft_tokens = NUM_DRAFTS;
+    q->num_scheduled_tokens = 1 + NUM_DRAFTS;
+    r->step.num_tokens += NUM_DRAFTS;
+}
+
+static void check_new_tokens(const struct run *r, int32_t s, const struct answer *answer)
+{
+    const struct step_seq *q = &r->seqs[s];
+    for (int32_t k = 0; k < r->num_sampled[s]; k++) {
+        const int32_t place = step_output_place(&r->output, s, k);
+        const int32_t at = q->num_tokens - PROMPT_LEN + k;
+        assert_int_equal(r->sampled[place], answer->ids[at]);
+        assert_memory_equal(r->logprobs[place], answer->logprobs[at], sizeof r->logprobs[place]);
+    }
+}
+
+/* The same requests with drafts: each step's new tokens must have the bits of `answers`. Returns
+ * how many graphs were launched. */
+static int64_t run_drafts(struct run *r, int32_t num_seqs, const struct answer answers[MAX_SEQS],
+                          int32_t num_right)
+{
+    int64_t launched = 0;
+    start_requests(r, num_seqs);
+    while (r->seqs[0].num_tokens + NUM_DRAFTS < PROMPT_LEN + NUM_STEPS) {
+        const bool drafts = r->seqs[0].num_tokens > PROMPT_LEN;
+        for (int32_t s = 0; drafts && s < num_seqs; s++)
+            add_drafts(r, s, &answers[s], num_right);
+        const int64_t before = get_record().graph_launches;
+        assert_true(run_step(r));
+        launched += get_record().graph_launches - before;
+        r->step.num_tokens = num_seqs;
+        for (int32_t s = 0; s < num_seqs; s++) {
+            struct step_seq *q = &r->seqs[s];
+            assert_int_equal(r->num_sampled[s], drafts ? 1 + num_right : 1);
+            check_new_tokens(r, s, &answers[s]);
+            for (int32_t k = 0; k < r->num_sampled[s]; k++)
+                r->requests[s]->token_ids[q->num_tokens++] =
+                    r->sampled[step_output_place(&r->output, s, k)];
+            q->num_computed_tokens = q->num_tokens - 1;
+            q->num_scheduled_tokens = 1;
+            q->num_draft_tokens = 0;
+        }
+    }
+    end_requests(r);
+    return launched;
 }
 
 /* Steps whose longest sequence has at most LEN_TO_CAPTURE tokens; the first is the prompts'. */
@@ -303,7 +389,7 @@ static int setup(void **state)
     *(void **)&emu.fail_call = dlsym(object, "emu_fail");
     assert_non_null(emu.fail_call);
     dlclose(object);
-    hang_alarm(120);
+    hang_alarm(300);
     return 0;
 }
 
@@ -369,6 +455,40 @@ static void test_a_step_ahead(void **state)
     close_run(&eager);
 }
 
+/* Right and wrong drafts, in graphs and without: what comes is what comes without drafts, of which
+ * the steps that are in a bucket are replayed. */
+static void test_drafts(void **state)
+{
+    (void)state;
+    static const char *const dtypes[] = { "float32", "bfloat16" };
+    need_emulation();
+    for (size_t i = 0; i < 2; i++) {
+        struct run plain, eager, full;
+        struct variant v = { .dir = llama.dir, .dtype = dtypes[i] };
+        open_model(&plain, &v, GRAPH_MODE_NONE, NULL);
+        v.num_drafts = NUM_DRAFTS;
+        open_model(&eager, &v, GRAPH_MODE_NONE, NULL);
+        open_model(&full, &v, GRAPH_MODE_FULL, "2,4");
+        assert_int_equal(graph_buckets_count(&full.plan.graphs), 4);
+        capture_all(&full);
+        for (int32_t num_seqs = 1; num_seqs <= MAX_SEQS; num_seqs += 2) {
+            struct answer answers[MAX_SEQS];
+            run_plain(&plain, num_seqs, answers);
+            for (int32_t right = i == 0 ? 0 : 1; right <= NUM_DRAFTS; right++) {
+                /* From 6 tokens on, with the drafts: 8 are the most in a bucket. */
+                const int64_t expected = num_seqs <= 4 ? 1 : 0;
+                assert_int_equal(run_drafts(&eager, num_seqs, answers, right), 0);
+                assert_int_equal(run_drafts(&full, num_seqs, answers, right), expected);
+            }
+            assert_int_equal(compare(&eager, &full, num_seqs),
+                             num_seqs <= 4 ? STEPS_IN_BUCKETS : 0);
+        }
+        close_run(&full);
+        close_run(&eager);
+        close_run(&plain);
+    }
+}
+
 /* Every op that a model may need takes counts as upper bounds. */
 static void test_architectures(void **state)
 {
@@ -423,17 +543,17 @@ static void test_weights_and_caches(void **state)
         struct variant v;
         bool latent;
     } cases[] = {
-        { "qwen2_moe", { NULL, "bfloat16", "fp8", "int8" }, false },
-        { "gpt_oss", { NULL, "float16", "int8", NULL }, false },
-        { "gemma3", { NULL, "bfloat16", "fp8", "int4" }, false },
-        { "deepseek_v2", { NULL, "bfloat16", "int8", "fp8" }, true },
-        { "deepseek_v3", { NULL, "bfloat16", NULL, "int8" }, true },
-        { "deepseek_v3", { NULL, "float32", "fp8", NULL }, false },
+        { "qwen2_moe", { NULL, "bfloat16", "fp8", "int8", 0 }, false },
+        { "gpt_oss", { NULL, "float16", "int8", NULL, 0 }, false },
+        { "gemma3", { NULL, "bfloat16", "fp8", "int4", 0 }, false },
+        { "deepseek_v2", { NULL, "bfloat16", "int8", "fp8", 0 }, true },
+        { "deepseek_v3", { NULL, "bfloat16", NULL, "int8", 0 }, true },
+        { "deepseek_v3", { NULL, "float32", "fp8", NULL, 0 }, false },
     };
     static const struct variant checkpoints[] = {
-        { "tests/golden/quant/mxfp4", "auto", NULL, NULL },
-        { "tests/golden/quant/fp8_block_deepseek", "auto", "fp8", NULL },
-        { "tests/golden/quant/gptq_4bit_g16_act_order", "auto", "int8", NULL },
+        { "tests/golden/quant/mxfp4", "auto", NULL, NULL, 0 },
+        { "tests/golden/quant/fp8_block_deepseek", "auto", "fp8", NULL, 0 },
+        { "tests/golden/quant/gptq_4bit_g16_act_order", "auto", "int8", NULL, 0 },
     };
     need_emulation();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -462,7 +582,7 @@ static void test_captures_come_in_order(void **state)
     /* The third has no room: the two largest are there. */
     emu.fail_call("cudaGraphInstantiate", 3, 2);
     assert_false(executor_capture(&r.executor, NULL, NULL, &st));
-    assert_non_null(strstr(st.message, "2 sequences of up to 8 tokens: "));
+    assert_non_null(strstr(st.message, "2 sequences of up to 8 tokens, 1 in the step: "));
     assert_non_null(strstr(st.message, "out of memory"));
     assert_int_equal(pool_of(&r)->num_captured, 2);
     assert_non_null(pool_of(&r)->graphs[3]);
@@ -552,6 +672,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_has_the_same_bits),
         cmocka_unit_test(test_a_step_ahead),
+        cmocka_unit_test(test_drafts),
         cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_weights_and_caches),
         cmocka_unit_test(test_captures_come_in_order),

@@ -30,10 +30,15 @@ static void rig_open(struct rig *rig, struct scheduler_config config)
     size_t n = (size_t)config.max_num_seqs;
     *rig = (struct rig){ .config = config, .s = scheduler_new(&config), .now_ns = 1 };
     rig->step.seqs = xcalloc(n, sizeof *rig->step.seqs);
-    rig->output.sampled_ids = xcalloc(n, sizeof *rig->output.sampled_ids);
+    const size_t max_sampled = 1 + (size_t)config.proposer_config.num_tokens;
+    rig->output.max_sampled = (int32_t)max_sampled;
+    rig->output.num_sampled = xcalloc(n, sizeof *rig->output.num_sampled);
+    for (size_t i = 0; i < n; i++)
+        rig->output.num_sampled[i] = 1;
+    rig->output.sampled_ids = xcalloc(n * max_sampled, sizeof *rig->output.sampled_ids);
     rig->output.logprobs_stride = config.max_logprobs + 1;
-    rig->output.logprobs =
-        xcalloc(n * (size_t)rig->output.logprobs_stride, sizeof *rig->output.logprobs);
+    rig->output.logprobs = xcalloc(n * max_sampled * (size_t)rig->output.logprobs_stride,
+                                   sizeof *rig->output.logprobs);
 }
 
 static void rig_close(struct rig *rig)
@@ -43,6 +48,7 @@ static void rig_close(struct rig *rig)
         fail_msg("%s", st.message);
     scheduler_free(rig->s);
     free(rig->step.seqs);
+    free(rig->output.num_sampled);
     free(rig->output.sampled_ids);
     free(rig->output.logprobs);
 }
@@ -87,7 +93,7 @@ static void schedule(struct rig *rig)
 static void update(struct rig *rig, int32_t id)
 {
     for (int32_t i = 0; i < rig->step.num_seqs; i++)
-        rig->output.sampled_ids[i] = id;
+        rig->output.sampled_ids[step_output_place(&rig->output, i, 0)] = id;
     scheduler_update(rig->s, rig->now_ns, &rig->step, &rig->output);
 }
 
@@ -584,6 +590,126 @@ static void test_a_step_ahead_without_blocks(void **state)
     rig_close(&rig);
 }
 
+/* Repeats what the last token is, as often as is asked for. */
+static int32_t repeat_last(const struct proposer_config *config, const int32_t *token_ids,
+                           int32_t num_tokens, int32_t max_drafts, int32_t *drafts)
+{
+    (void)config;
+    for (int32_t i = 0; i < max_drafts; i++)
+        drafts[i] = token_ids[num_tokens - 1];
+    return max_drafts;
+}
+
+static const struct proposer repeating = { .name = "repeating", .propose = repeat_last };
+
+static struct scheduler_config drafting_config(void)
+{
+    struct scheduler_config config = small_config();
+    config.proposer = &repeating;
+    config.proposer_config.num_tokens = 3;
+    return config;
+}
+
+/* Sequence i of the step has sampled those. */
+static void bring(struct rig *rig, int32_t i, const int32_t *ids, int32_t count)
+{
+    rig->output.num_sampled[i] = count;
+    memcpy(rig->output.sampled_ids + step_output_place(&rig->output, i, 0), ids,
+           (size_t)count * sizeof *ids);
+}
+
+static void test_drafts(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct scheduler_stats stats;
+    rig_open(&rig, drafting_config());
+    struct request *a = add(&rig, 100, 5, 9);
+    schedule(&rig);
+    assert_planned(&rig, 0, a, 0, 5); /* a prompt has none */
+    assert_int_equal(rig.step.seqs[0].num_draft_tokens, 0);
+    bring(&rig, 0, (const int32_t[]){ 50 }, 1);
+    scheduler_update(rig.s, rig.now_ns, &rig.step, &rig.output);
+    schedule(&rig);
+    assert_planned(&rig, 0, a, 5, 4);
+    assert_int_equal(rig.step.seqs[0].num_tokens, 6);
+    assert_int_equal(rig.step.seqs[0].num_draft_tokens, 3);
+    assert_true(rig.step.seqs[0].sample);
+    assert_int_equal(rig.step.seqs[0].num_blocks, 3);
+    assert_int_equal(a->token_ids[8], 50);
+    /* Two of three were right: three tokens more, and the next step begins at the third. */
+    bring(&rig, 0, (const int32_t[]){ 50, 50, 51 }, 3);
+    scheduler_update(rig.s, rig.now_ns, &rig.step, &rig.output);
+    publish(&rig);
+    assert_int_equal(request_num_output_tokens(a), 4);
+    schedule(&rig);
+    assert_planned(&rig, 0, a, 8, 4);
+    /* None was. */
+    bring(&rig, 0, (const int32_t[]){ 52 }, 1);
+    scheduler_update(rig.s, rig.now_ns, &rig.step, &rig.output);
+    schedule(&rig);
+    assert_planned(&rig, 0, a, 9, 4);
+    /* An EOS among them ends it, whatever comes behind. */
+    bring(&rig, 0, (const int32_t[]){ 52, 2, 52, 52 }, 4);
+    scheduler_update(rig.s, rig.now_ns, &rig.step, &rig.output);
+    publish(&rig);
+    assert_int_equal(request_finish_reason(a), FINISH_STOP);
+    assert_int_equal(request_num_output_tokens(a), 7);
+    scheduler_get_stats(rig.s, &stats);
+    assert_int_equal(stats.num_drafts, 3);
+    assert_int_equal(stats.num_draft_tokens, 9);
+    assert_int_equal(stats.num_accepted_tokens, 5);
+    assert_int_equal(stats.num_accepted_tokens_per_pos[0], 2);
+    assert_int_equal(stats.num_accepted_tokens_per_pos[2], 1);
+    assert_int_equal(stats.num_generation_tokens, 7);
+    request_unref(a);
+    rig_close(&rig);
+}
+
+/* No more than tokens may still come, than the budget leaves, and none where blocks are few. */
+static void test_drafts_are_bounded(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct scheduler_config config = drafting_config();
+    config.max_num_batched_tokens = 7;
+    rig_open(&rig, config);
+    struct request *a = add(&rig, 100, 3, 9), *b = add(&rig, 200, 3, 3), *c = add(&rig, 300, 1, 2);
+    turn(&rig, 50);
+    /* Each behind keeps a token of the budget: 1 + 3, 1 + 1 for b, which gets two more tokens; c,
+     * which gets one more, has none. */
+    schedule(&rig);
+    assert_int_equal(rig.step.num_tokens, 7);
+    assert_planned(&rig, 0, a, 3, 4);
+    assert_planned(&rig, 1, b, 3, 2);
+    assert_planned(&rig, 2, c, 1, 1);
+    update(&rig, 51);
+    request_cancel(a);
+    request_cancel(b);
+    schedule(&rig);
+    assert_int_equal(rig.step.num_seqs, 0);
+    publish(&rig);
+    request_unref(a);
+    request_unref(b);
+    request_unref(c);
+    rig_close(&rig);
+
+    config = drafting_config();
+    config.num_blocks = 4;
+    rig_open(&rig, config);
+    a = add(&rig, 100, 4, 9);
+    b = add(&rig, 200, 4, 9);
+    turn(&rig, 50); /* each has a block, and two are left */
+    schedule(&rig);
+    assert_planned(&rig, 0, a, 4, 1);
+    assert_planned(&rig, 1, b, 4, 1);
+    update(&rig, 50);
+    assert_int_equal(a->num_preemptions + b->num_preemptions, 0);
+    request_unref(a);
+    request_unref(b);
+    rig_close(&rig);
+}
+
 /* That one in front did not fit says nothing about the next, even if it takes the same slot. */
 static void test_next_in_line_is_tried_anew(void **state)
 {
@@ -735,6 +861,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cancelled_at_the_front),
         cmocka_unit_test(test_a_step_ahead),
         cmocka_unit_test(test_a_step_ahead_without_blocks),
+        cmocka_unit_test(test_drafts),
+        cmocka_unit_test(test_drafts_are_bounded),
         cmocka_unit_test(test_next_in_line_is_tried_anew),
         cmocka_unit_test(test_abort_all),
         cmocka_unit_test(test_untaken_events),

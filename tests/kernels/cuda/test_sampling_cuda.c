@@ -231,6 +231,38 @@ static void logprobs(void **state)
     }
 }
 
+/* Sequences without rows, without drafts, with more drafts than a warp has lanes. */
+static void rejection(void **state)
+{
+    (void)state;
+    enum { MAX_SEQS = 21, MAX_LEN = 70, ROWS = MAX_SEQS * MAX_LEN };
+    struct {
+        int32_t starts[MAX_SEQS + 1], sampled[ROWS], drafts[ROWS];
+    } *a = calloc(1, sizeof *a), *at;
+    for (int round = 0; round < 30; round++) {
+        int32_t cpu[MAX_SEQS + 1], device[MAX_SEQS + 1];
+        const int32_t num_seqs = random_int(1, MAX_SEQS), wrong = RANDOM_OF(2, 30, 300);
+        for (int32_t s = 0; s < num_seqs; s++)
+            a->starts[s + 1] = a->starts[s] + random_int(0, random_int(0, 2) ? 9 : MAX_LEN);
+        for (int32_t i = 0; i < a->starts[num_seqs]; i++) {
+            a->sampled[i] = random_int(-1, 3);
+            a->drafts[i] = random_int(0, wrong) ? a->sampled[i] : random_int(0, 3);
+        }
+        struct rejection_request q = { num_seqs, a->starts, a->sampled, a->drafts };
+        memset(cpu, 0x55, sizeof cpu); /* one more than there are is left alone */
+        backend_cpu.rejection_sample(gpu.cpu, cpu, &q);
+        at = gpu_put(&gpu, a, sizeof *a);
+        q = (struct rejection_request){ num_seqs, at->starts, at->sampled, at->drafts };
+        memset(device, 0x55, sizeof device);
+        int32_t *device_at = gpu_put(&gpu, device, sizeof device);
+        gpu.ops->rejection_sample(gpu.device, device_at, &q);
+        gpu_get(&gpu, device, device_at, sizeof device);
+        assert_memory_equal(device, cpu, sizeof cpu);
+        gpu_release(&gpu);
+    }
+    free(a);
+}
+
 int main(void)
 {
     fixture_start();
@@ -238,6 +270,7 @@ int main(void)
         cmocka_unit_test(follows_the_cpu),
         cmocka_unit_test(rows_without_an_answer),
         cmocka_unit_test(logprobs),
+        cmocka_unit_test(rejection),
     };
     return gpu_run_tests(tests, workspace);
 }
