@@ -110,12 +110,12 @@ __device__ __forceinline__ struct block_rows find_block_rows(const struct cuda_a
 }
 
 /* Prefill: the rows of block `tile`, ROWS_AT_ONCE of them; none (first == last) where there are
- * none, or where they are the decode kernel's, which takes sequences of up to `few` rows. The tiles
+ * none, or where they are decode's, which takes sequences of up to a.decode_rows. The tiles
  * of sequence s begin at query_start_loc[s] * group / ROWS_AT_ONCE + s, which leaves room for all
  * of each, and a few numbers that belong to none. */
 template <int ROWS_AT_ONCE>
 __device__ __forceinline__ struct block_rows find_row_tile(const struct cuda_attention &a,
-                                                           int32_t tile, int32_t few)
+                                                           int32_t tile)
 {
     const int32_t group = head_group(a), *starts = a.m.query_start_loc;
     int32_t seq = 0;
@@ -131,7 +131,7 @@ __device__ __forceinline__ struct block_rows find_row_tile(const struct cuda_att
     const int32_t num_rows = (starts[seq + 1] - starts[seq]) * group;
     const int32_t first =
         (int32_t)(tile - ((int64_t)starts[seq] * group / ROWS_AT_ONCE + seq)) * ROWS_AT_ONCE;
-    if (first >= num_rows || num_rows <= few)
+    if (first >= num_rows || num_rows <= a.decode_rows)
         return { seq, 0, 0, 0, 0 };
     return find_block_rows(a, seq, first, ROWS_AT_ONCE);
 }

@@ -1,15 +1,17 @@
 /* attention_decode.cu - attention for sequences with few rows in a step: the context is cut into
  * spans of a fixed size, one block each, whose results a second kernel merges in rising order.
  *
- * The rows of a kv head's group fill one mma. The block's warps share a tile: each scores 16 of its
- * positions, and takes a quarter of V's columns. Every number is what prefill computes. Tiles are
- * loaded one ahead where shared memory has room for two. */
+ * The rows of a kv head's group fill one mma; those of a few drafts, or of a large group, some,
+ * each a block's of its own, side by side, so that what one has loaded the others find in the
+ * cache. The block's warps share a tile of the context: each scores 16 of its positions, and takes
+ * a quarter of V's columns. Every number is what prefill computes. Tiles are loaded one ahead where
+ * shared memory has room for two. */
 #include "kernels/cuda/attention.cuh"
 
 enum { DECODE_THREADS = ATTENTION_WARPS * WARP };
 
-/* A (sequence, span)'s place in the partial results: per kv head [ROWS] greatest scores, [ROWS]
- * sums, [ROWS, head_dim] sums of values. */
+/* A (sequence, span)'s place in the partial results: per kv head and tile of rows [ROWS] greatest
+ * scores, [ROWS] sums, [ROWS, head_dim] sums of values. */
 struct partial {
     float *max, *sum, *out;
 };
@@ -19,20 +21,25 @@ __host__ __device__ static inline int32_t num_spans(const struct cuda_attention 
     return (a.m.max_seq_len + SPAN - 1) / SPAN;
 }
 
-__device__ __forceinline__ struct partial partial_at(const struct cuda_attention &a, int32_t seq,
-                                                     int32_t span, int32_t kv_head)
+__host__ __device__ static inline int32_t num_row_tiles(const struct cuda_attention &a)
 {
-    const int64_t place =
-        ((int64_t)(seq - a.seq_begin) * num_spans(a) + span) * a.params.num_kv_heads + kv_head;
+    return a.decode_rows / ROWS;
+}
+
+__device__ __forceinline__ struct partial partial_at(const struct cuda_attention &a, int32_t seq,
+                                                     int32_t span, int32_t kv_head, int32_t tile)
+{
+    const int64_t pair = (int64_t)(seq - a.seq_begin) * num_spans(a) + span;
+    const int64_t place = (pair * a.params.num_kv_heads + kv_head) * num_row_tiles(a) + tile;
     float *at = a.partials + place * ROWS * (a.params.head_dim + 2);
     return { at, at + ROWS, at + 2 * ROWS };
 }
 
-/* Whether the sequence is this kernel's: it has rows, and they fit a warp's tile. */
-__device__ __forceinline__ bool is_decode(const struct cuda_attention &a, int32_t seq)
+/* The sequence's rows per kv head; 0 where it is not this kernel's. */
+__device__ __forceinline__ int32_t decode_rows(const struct cuda_attention &a, int32_t seq)
 {
     const int32_t rows = (a.m.query_start_loc[seq + 1] - a.m.query_start_loc[seq]) * head_group(a);
-    return rows > 0 && rows <= ROWS;
+    return rows <= a.decode_rows ? rows : 0;
 }
 
 /* The first position that a row of the sequence sees. */
@@ -94,15 +101,17 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
     struct decode_shared<T, DIM, TILES> *shared = (struct decode_shared<T, DIM, TILES> *)memory;
     enum { NUM = DIM / 8 / ATTENTION_WARPS };
     const int32_t kv_head = blockIdx.y, seq = a.seq_begin + blockIdx.z;
-    if (!is_decode(a, seq))
+    const int32_t num_tiles = num_row_tiles(a);
+    const int32_t span_index = blockIdx.x / num_tiles, row_tile = blockIdx.x % num_tiles;
+    if (row_tile * ROWS >= decode_rows(a, seq))
         return;
-    const int32_t span_begin = blockIdx.x * SPAN, seq_len = a.m.seq_lens[seq];
+    const int32_t span_begin = span_index * SPAN, seq_len = a.m.seq_lens[seq];
     const int32_t from = first_position(a, seq);
     const int32_t begin = (from > span_begin ? from : span_begin) / TILE * TILE;
     const int32_t to = seq_len < span_begin + SPAN ? seq_len : span_begin + SPAN;
     if (begin >= to)
         return;
-    const struct row_pair r = find_rows(a, seq, kv_head, 0);
+    const struct row_pair r = find_rows(a, seq, kv_head, row_tile * ROWS);
     const struct context c = context_of(a, seq, kv_head, from, to);
     uint32_t q[DIM / 16][4];
     struct softmax_state<NUM> span;
@@ -123,7 +132,7 @@ __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(struct cuda_atte
         attend_tile<T, DIM>(&span, q, shared, &shared->tiles[at / TILE % TILES], a, r, at);
         __syncthreads();
     }
-    const struct partial out = partial_at(a, seq, blockIdx.x, kv_head);
+    const struct partial out = partial_at(a, seq, span_index, kv_head, row_tile);
     const int32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     for (int i = 0; i < 2; i++) {
         const int32_t row = lane / 4 + i * 8;
@@ -147,18 +156,19 @@ __global__ void merge_kernel(struct cuda_attention a)
 {
     const int32_t seq = a.seq_begin + blockIdx.y, head = blockIdx.x;
     const int32_t group = head_group(a), kv_head = head / group;
-    if (!is_decode(a, seq))
+    if (decode_rows(a, seq) == 0)
         return;
     const int32_t query_begin = a.m.query_start_loc[seq];
     const int32_t query_len = a.m.query_start_loc[seq + 1] - query_begin;
     const int32_t seq_len = a.m.seq_lens[seq], dim = a.params.head_dim;
     const int32_t first_span = first_position(a, seq) / SPAN;
     for (int32_t query = threadIdx.x / WARP; query < query_len; query += blockDim.x / WARP) {
-        const int32_t row = query * group + head % group;
+        const int32_t seq_row = query * group + head % group;
+        const int32_t tile = seq_row / ROWS, row = seq_row % ROWS;
         for (int32_t col = threadIdx.x % WARP; col < dim; col += WARP) {
             float max = -INFINITY, sum = 0, out = 0;
             for (int32_t span = first_span; span * SPAN < seq_len; span++) {
-                const struct partial p = partial_at(a, seq, span, kv_head);
+                const struct partial p = partial_at(a, seq, span, kv_head, tile);
                 const float greater = fmaxf(max, p.max[row]);
                 const float kept = weight_of(max, greater), taken = weight_of(p.max[row], greater);
                 sum = merge_sums(sum, kept, p.sum[row], taken);
@@ -177,8 +187,8 @@ static void launch(const struct cuda_attention *a, cudaStream_t stream)
     auto *kernel = decode_kernel<E, DIM, TILES>;
     const int32_t bytes = sizeof(struct decode_shared<typename kv_element<E>::T, DIM, TILES>);
     const int32_t num_seqs = a->seq_end - a->seq_begin;
-    const dim3 grid(num_spans(*a), a->params.num_kv_heads, num_seqs);
-    if (num_seqs <= 0 || a->m.max_seq_len <= 0 ||
+    const dim3 grid(num_spans(*a) * num_row_tiles(*a), a->params.num_kv_heads, num_seqs);
+    if (num_seqs <= 0 || a->m.max_seq_len <= 0 || a->decode_rows == 0 ||
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              bytes) != cudaSuccess)
         return;

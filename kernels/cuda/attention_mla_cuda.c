@@ -11,14 +11,23 @@ struct mla_kernel {
     void (*run)(struct cuda_device *d, struct cuda_attention *a);
 };
 
-/* As run_mma of backend_cuda.c: sequences with few rows are decode's, the others prefill's. */
+/* As run_mma of backend_cuda.c: sequences with few rows are decode's, the others prefill's. A slot
+ * has room for the heads of one query at least; where no sequence has more queries than a few, each
+ * gets as many slots as that takes, if there are as many for the longest. */
 static void run_mma(struct cuda_device *d, struct cuda_attention *a)
 {
     const int32_t heads = a->params.num_heads, spans = cuda_num_spans(a->m.max_seq_len);
-    const int32_t at_once = spans > 0 ? d->partial_slots / spans : 0;
+    const int32_t rows = cuda_mla_slot_rows(heads);
+    int32_t slots = 1;
     assert(spans <= d->partial_slots && heads <= d->limits.num_heads);
     assert(a->params.value_head_dim <= d->limits.latent_dim);
-    if ((int64_t)a->m.max_query_len * heads > cuda_mla_decode_rows(heads))
+    if (a->m.max_query_len <= CUDA_MLA_DECODE_QUERIES) {
+        const int32_t wanted = (a->m.max_query_len * heads + rows - 1) / rows;
+        slots = wanted > 1 && (int64_t)wanted * spans <= d->partial_slots ? wanted : 1;
+    }
+    const int32_t at_once = spans > 0 ? d->partial_slots / (spans * slots) : 0;
+    a->decode_rows = slots * rows;
+    if ((int64_t)a->m.max_query_len * heads > a->decode_rows)
         cuda_launch_attention_mla_prefill(a, d->stream);
     a->partials = d->partials;
     for (int32_t seq = 0; at_once > 0 && seq < a->m.num_seqs; seq += at_once) {

@@ -16,7 +16,7 @@ __host__ __device__ static inline int32_t num_spans(const struct cuda_attention 
 __device__ __forceinline__ struct mla_partial mla_partial_at(const struct cuda_attention &a,
                                                              int32_t seq, int32_t span)
 {
-    const int64_t rows = cuda_mla_decode_rows(a.params.num_heads);
+    const int64_t rows = a.decode_rows;
     const int64_t place = (int64_t)(seq - a.seq_begin) * num_spans(a) + span;
     float *at = a.partials + place * rows * (a.params.value_head_dim + 2);
     return { at, at + rows, at + 2 * rows };
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(S::THREADS) mla_decode_kernel(struct cuda_atte
     struct mla_shared<T, S> *shared = (struct mla_shared<T, S> *)memory;
     const int32_t seq = a.seq_begin + blockIdx.z, first = blockIdx.y * S::MLA_ROWS;
     const int32_t num_rows = rows_of(a, seq);
-    if (first >= num_rows || num_rows > cuda_mla_decode_rows(a.params.num_heads))
+    if (first >= num_rows || num_rows > a.decode_rows)
         return;
     struct block_rows b = find_block_rows(a, seq, first, S::MLA_ROWS);
     const int32_t span_begin = blockIdx.x * SPAN, span_end = span_begin + SPAN;
@@ -81,7 +81,7 @@ __global__ void mla_merge_kernel(struct cuda_attention a)
 {
     const int32_t seq = a.seq_begin + blockIdx.y, head = blockIdx.x, heads = a.params.num_heads;
     const int32_t num_rows = rows_of(a, seq), dim = a.params.value_head_dim;
-    if (num_rows == 0 || num_rows > cuda_mla_decode_rows(heads))
+    if (num_rows == 0 || num_rows > a.decode_rows)
         return;
     const int32_t seq_len = a.m.seq_lens[seq], query_len = num_rows / heads;
     const int32_t first_span = find_block_rows(a, seq, 0, 1).from / SPAN;
@@ -110,7 +110,7 @@ static void launch(const struct cuda_attention *a, cudaStream_t stream)
     auto *kernel = mla_decode_kernel<E, S>;
     const int32_t bytes = sizeof(struct mla_shared<typename kv_element<E>::T, S>),
                   num_seqs = a->seq_end - a->seq_begin;
-    const int32_t row_tiles = cuda_mla_decode_rows(a->params.num_heads) / S::MLA_ROWS;
+    const int32_t row_tiles = a->decode_rows / S::MLA_ROWS;
     const dim3 grid(num_spans(*a), row_tiles, num_seqs);
     if (num_seqs <= 0 || a->m.max_seq_len <= 0 ||
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

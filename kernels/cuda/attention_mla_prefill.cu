@@ -9,8 +9,7 @@ __global__ void __launch_bounds__(S::THREADS) mla_prefill_kernel(struct cuda_att
     DYNAMIC_SHARED(memory);
     typedef typename kv_element<E>::T T;
     struct mla_shared<T, S> *shared = (struct mla_shared<T, S> *)memory;
-    const struct block_rows b =
-        find_row_tile<S::MLA_ROWS>(a, blockIdx.x, cuda_mla_decode_rows(a.params.num_heads));
+    const struct block_rows b = find_row_tile<S::MLA_ROWS>(a, blockIdx.x);
     if (b.first >= b.last)
         return;
     const struct row_pair r = find_warp_rows(a, b);

@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_kernel(struct cuda
     typedef typename kv_element<E>::T T;
     struct kv_tile<T, DIM> *tiles = (struct kv_tile<T, DIM> *)shared;
     const int32_t kv_head = blockIdx.y;
-    const struct block_rows b = find_row_tile<PREFILL_ROWS>(a, blockIdx.x, ROWS);
+    const struct block_rows b = find_row_tile<PREFILL_ROWS>(a, blockIdx.x);
     if (b.first >= b.last)
         return;
     const struct row_pair r =

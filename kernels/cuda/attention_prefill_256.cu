@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(WARPS *WARP, 1) prefill_wide_kernel(struct cud
     typedef typename kv_element<E>::T T;
     struct wide_shared<T, WARPS> *shared = (struct wide_shared<T, WARPS> *)memory;
     const int32_t kv_head = blockIdx.y, row = (int32_t)threadIdx.x / WARP * ROWS;
-    const struct block_rows b = find_row_tile<WARPS * ROWS>(a, blockIdx.x, ROWS);
+    const struct block_rows b = find_row_tile<WARPS * ROWS>(a, blockIdx.x);
     if (b.first >= b.last)
         return;
     const struct row_pair r = find_rows(a, b.seq, kv_head, b.first + row);

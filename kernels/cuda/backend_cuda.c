@@ -61,14 +61,16 @@ struct attention_kernel {
     void (*run)(struct cuda_device *d, struct cuda_attention *a);
 };
 
-/* Sequences whose rows fit one tile are decode's, the others prefill's; both see all of them. */
+/* Sequences whose rows fit a few tiles are decode's, the others prefill's; both see all of them. */
 static void run_mma(struct cuda_device *d, struct cuda_attention *a)
 {
     const int32_t group = a->params.num_heads / a->params.num_kv_heads;
     const int32_t spans = cuda_num_spans(a->m.max_seq_len);
-    const int32_t at_once = spans > 0 ? d->partial_slots / spans : 0;
-    assert(spans <= d->partial_slots);
-    if ((int64_t)a->m.max_query_len * group > CUDA_ATTENTION_ROWS)
+    const int32_t tiles = cuda_decode_tiles(a->m.max_query_len, group), slots = spans * tiles;
+    const int32_t at_once = slots > 0 ? d->partial_slots / slots : 0;
+    assert(slots <= d->partial_slots);
+    a->decode_rows = tiles * CUDA_ATTENTION_ROWS;
+    if ((int64_t)a->m.max_query_len * group > a->decode_rows)
         cuda_launch_attention_prefill(a, d->stream);
     a->partials = d->partials;
     for (int32_t seq = 0; at_once > 0 && seq < a->m.num_seqs; seq += at_once) {

@@ -23,15 +23,19 @@ enum {
      * that a row's result depends on its own positions only. */
     CUDA_ATTENTION_TILE = 64,
     CUDA_ATTENTION_SPAN = 512,
-    /* Rows (a query of one head each) that one warp's tile holds. Sequences with more in a step
-     * are the prefill kernel's, the others the decode kernel's; the bits are the same. */
+    /* Rows (a query of one head each) that one warp's tile holds. The decode kernel takes sequences
+     * of a few tiles in a step, as the heads of one query or of some drafts are, and cuts their
+     * context into spans; the prefill kernel, of which a block walks through all of it, has the
+     * others. The bits are the same. */
     CUDA_ATTENTION_ROWS = 16,
+    CUDA_ATTENTION_DECODE_TILES = 4,
     CUDA_MAX_VALUE_DIM = 512,      /* elements of a value, of a latent too */
-    CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span) pairs that decode attention does at once */
+    CUDA_MAX_PARTIAL_SLOTS = 1024, /* (sequence, span, tile)s that decode attention does at once */
     /* Latent attention, whose partial results are many times larger. */
     CUDA_MLA_MAX_HEAD_DIM = 576,
     CUDA_MLA_MAX_VALUE_DIM = 512,
-    CUDA_MLA_ROWS = 64, /* of a block */
+    CUDA_MLA_ROWS = 64,          /* of a block */
+    CUDA_MLA_DECODE_QUERIES = 8, /* the most of a sequence of its decode kernel */
     CUDA_MLA_MAX_PARTIAL_SLOTS = 256,
     /* Of the messages of a collective that a rank receives at once; longer ones are taken in turns.
      */
@@ -99,18 +103,30 @@ static inline int64_t cuda_weight_stride(int32_t cols)
     return ((int64_t)cols + CUDA_WEIGHT_ALIGN - 1) / CUDA_WEIGHT_ALIGN * CUDA_WEIGHT_ALIGN;
 }
 
-/* Rows (a query of one head each) that a sequence of latent attention's decode kernel may have: one
- * query at least. Sequences with more are the prefill kernel's. */
-CUDA_ON_BOTH static inline int32_t cuda_mla_decode_rows(int32_t num_heads)
+/* Rows (a query of one head each) that a slot of latent attention's partial results has: one
+ * query's at least. */
+CUDA_ON_BOTH static inline int32_t cuda_mla_slot_rows(int32_t num_heads)
 {
     return (num_heads + CUDA_MLA_ROWS - 1) / CUDA_MLA_ROWS * CUDA_MLA_ROWS;
 }
 
-/* float32s of decode attention's partial results per sequence and span. */
+/* Tiles of rows that a sequence of attention's decode kernel may have: what the step's longest
+ * needs, where none has more than a few, else what one query needs, since partial results of all
+ * sequences are laid out for as many. 0: one query has too many. */
+CUDA_ON_BOTH static inline int32_t cuda_decode_tiles(int32_t max_query_len, int32_t group)
+{
+    const int64_t rows = (int64_t)max_query_len * group, few = CUDA_ATTENTION_DECODE_TILES;
+    const int64_t tiles = (rows + CUDA_ATTENTION_ROWS - 1) / CUDA_ATTENTION_ROWS;
+    const int32_t of_one = (group + CUDA_ATTENTION_ROWS - 1) / CUDA_ATTENTION_ROWS;
+    return tiles <= few ? (int32_t)tiles : of_one <= few ? of_one : 0;
+}
+
+/* float32s of decode attention's partial results per sequence, span and tile; of latent attention's
+ * per sequence and span. */
 static inline size_t cuda_attention_partial_floats(const struct workspace_desc *w)
 {
     if (w->latent_dim > 0)
-        return (size_t)cuda_mla_decode_rows(w->num_heads) * ((size_t)w->latent_dim + 2);
+        return (size_t)cuda_mla_slot_rows(w->num_heads) * ((size_t)w->latent_dim + 2);
     return (size_t)w->num_kv_heads * CUDA_ATTENTION_ROWS * ((size_t)w->head_dim + 2);
 }
 
@@ -187,7 +203,8 @@ static inline int32_t cuda_num_spans(int32_t len)
 /* Enough for one sequence of the greatest length; more sequences than fit are done in turns. */
 static inline int32_t cuda_partial_slots(const struct workspace_desc *w)
 {
-    const int64_t spans = cuda_num_spans(w->max_model_len);
+    const int32_t tiles = w->latent_dim > 0 ? 1 : CUDA_ATTENTION_DECODE_TILES;
+    const int64_t spans = (int64_t)cuda_num_spans(w->max_model_len) * tiles;
     const int64_t all = spans * w->max_num_seqs;
     const int64_t usual =
         w->latent_dim > 0 ? (int64_t)CUDA_MLA_MAX_PARTIAL_SLOTS : (int64_t)CUDA_MAX_PARTIAL_SLOTS;

@@ -219,6 +219,7 @@ struct cuda_attention {
     struct attn_metadata m;
     struct attention_params params;
     int32_t max_shared_bytes;   /* that a block may have: 99 KiB or more */
+    int32_t decode_rows;        /* sequences of up to so many, per kv head, are decode's */
     int32_t seq_begin, seq_end; /* decode: the sequences of this launch */
     float *partials;            /* decode: see attention_decode.cu */
 };

@@ -16,7 +16,7 @@ struct layer {
     enum dtype dtype;
     int32_t block_size;
     float k_scale, v_scale; /* fp8_e4m3 */
-    float sinks[32];
+    float sinks[80];
 };
 
 static const enum dtype cache_dtypes[] = { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F8_E4M3,
@@ -66,12 +66,12 @@ static void random_layer(struct layer *l, enum dtype dtype, int32_t head_dim)
                          .v_scale = random_int(0, 1) ? 0 : random_uniform(0.01f, 2) };
     struct attention_params *p = &l->params;
     p->num_kv_heads = random_int(1, 2);
-    p->num_heads = p->num_kv_heads * RANDOM_OF(1, 2, 3, 4, 5, 8, 9);
+    p->num_heads = p->num_kv_heads * RANDOM_OF(1, 2, 3, 4, 5, 8, 9, 17, 33);
     p->head_dim = head_dim;
     p->scale = 1 / sqrtf((float)p->head_dim);
     p->sliding_window = random_int(0, 2) ? 0 : RANDOM_OF(1, 2, 17, 64, 100, 300, 600, 5000);
     p->logit_softcap = random_int(0, 2) ? 0 : random_uniform(1, 40);
-    for (int i = 0; i < 32; i++)
+    for (int i = 0; i < 80; i++)
         l->sinks[i] = random_normal();
     if (random_int(0, 2) == 0)
         p->sinks = l->sinks;
@@ -353,7 +353,7 @@ static void check_layer_bits(const struct layer *l, int32_t len)
     char what[400];
     run_gpu(l, &whole, 1);
     for (int32_t begin = 0; begin < len;) {
-        int32_t end = begin + RANDOM_OF(1, 1, 2, 3, 5, 70, 200);
+        int32_t end = begin + RANDOM_OF(1, 1, 2, 3, 5, 9, 16, 70, 200);
         end = end < len ? end : len;
         const int32_t count = random_int(1, MAX_PARTS);
         struct part parts[MAX_PARTS] = { new_part(&s, begin, end) };

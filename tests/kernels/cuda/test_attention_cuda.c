@@ -10,7 +10,7 @@ static const struct workspace_desc workspace = { .max_num_tokens = MAX_TOKENS,
                                                  .block_size = 16,
                                                  .max_in_features = 64,
                                                  .max_out_features = 64,
-                                                 .num_heads = 24,
+                                                 .num_heads = 66,
                                                  .num_kv_heads = 2,
                                                  .head_dim = 256,
                                                  .vocab_size = 16 };
@@ -70,14 +70,21 @@ static void spans_are_merged_alike(void **state)
         struct layer l;
         random_layer(&l, cache_dtypes[n], RANDOM_OF(64, 128));
         l.params.sliding_window = RANDOM_OF(0, 900, 530);
+        l.params.num_heads = l.params.num_kv_heads * RANDOM_OF(1, 2, 5, 9);
         const int32_t len = random_int(1040, 1090);
         struct sequence s = random_sequence(&l, len);
-        struct part many = new_part(&s, len - 20, len), one = new_part(&s, len - 1, len);
+        const int32_t num_many = 70, num_few = RANDOM_OF(2, 7, 13);
+        struct part many = new_part(&s, len - num_many, len), one = new_part(&s, len - 1, len);
+        struct part few = new_part(&s, len - num_few, len);
         run_gpu(&l, &many, 1);
+        run_gpu(&l, &few, 1);
         run_gpu(&l, &one, 1);
-        struct tensor same = rows_of(&many.out, 19, 1);
+        struct tensor same = rows_of(&many.out, num_many - 1, 1);
         assert_tensors_equal(&one.out, &same, describe(&l));
+        same = rows_of(&many.out, num_many - num_few, num_few);
+        assert_tensors_equal(&few.out, &same, describe(&l));
         free(many.out.data);
+        free(few.out.data);
         free(one.out.data);
         free_sequence(&s);
     }
