@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Decode speed with and without drafts (--speculative-config, method ngram), through the server.
 
 python3 tests/bench/bench_speculative.py MODEL [--drafts K] [--rounds N] [-- daemon options]

@@ -58,9 +58,9 @@ static inline void run_make_steps(struct run *r)
             .num_seqs = 1, .num_tokens = PROMPT_LEN, .seqs = &r->seqs[i], .block_table_stride = 3
         };
     }
-    r->output = (struct step_output){
-        .num_sampled = &r->num_sampled, .sampled_ids = &r->sampled, .max_sampled = 1
-    };
+    r->output = (struct step_output){ .num_sampled = &r->num_sampled,
+                                      .sampled_ids = &r->sampled,
+                                      .max_sampled = 1 };
 }
 
 /* As many ranks as the options say, of `backend`, with the checkpoint in `dir`. */
