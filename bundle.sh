@@ -37,7 +37,7 @@ END
     # What tests and measures a GPU where the folder lies, with Python's standard library alone.
     mkdir -p "$out/gpu/golden" "$out/gpu/models"
     install -m 644 tests/gpu/*.py tests/bench/bench_startup.py tests/fixtures/make_tiny.py \
-        tests/fixtures/golden_model.py "$out/gpu"
+        tests/fixtures/golden_model.py tests/fixtures/daemon_process.py "$out/gpu"
     install -m 644 tests/golden/arch/*.json "$out/gpu/golden"
     cp -r tests/fixtures/shapes "$out/gpu/shapes"
     models=../shared/models

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,9 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
+from daemon_process import clean_environment, free_port, wait_until_ready  # noqa: E402
+
 SHARED = ROOT.parent / "shared" / "models"
 BIN = os.environ.get("INFERD_BIN", str(ROOT / "build" / "inferd"))
 SANITIZED = bool(os.environ.get("INFERD_SANITIZED"))  # slower builds get more time
@@ -28,10 +30,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def run_inferd(*args, env=None, binary=BIN):
+    """One command that ends by itself; `env` goes on top of an environment without settings."""
+    return subprocess.run([str(binary), *map(str, args)], capture_output=True, text=True,
+                          timeout=120 * SLOW, env=clean_environment(env))
 
 
 class Server:
@@ -41,26 +43,16 @@ class Server:
         self.port = free_port()
         self.log_path = log_path or str(ROOT / "build" / f"e2e-{os.getpid()}-{self.port}.log")
         command = [str(binary), "serve", str(model), "--host", "127.0.0.1", "--port", str(self.port), *args]
-        full_env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
-        full_env.update(env or {})
         self.log = open(self.log_path, "wb")
-        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, env=full_env)
+        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log,
+                                        env=clean_environment(env))
         self.url = f"http://127.0.0.1:{self.port}"
         if wait:
             self.wait_ready()
 
     def wait_ready(self, timeout=60):
-        end = time.time() + timeout * SLOW
-        while time.time() < end:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the daemon exited: {self.read_log()}")
-            try:
-                if self.get("/health")[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.02)
-        raise RuntimeError(f"not ready: {self.read_log()}")
+        wait_until_ready(self.process, lambda: self.get("/health")[0] == 200, timeout * SLOW,
+                         self.read_log)
 
     def read_log(self):
         self.log.flush()

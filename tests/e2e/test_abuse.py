@@ -1,14 +1,12 @@
 """Clients that hang, vanish or send rubbish: the server answers a new request at once."""
 import json
-import os
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 
-from conftest import BIN, SANITIZED, SLOW
+from conftest import SANITIZED, SLOW, run_inferd
 
 HALF = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"prompt\": \"a"
 
@@ -149,8 +147,6 @@ def test_cancelled_non_streaming_request_frees_its_blocks(server):
 
 
 def test_port_in_use(server, model_dir):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
-    result = subprocess.run([BIN, "serve", str(model_dir), "--host", "127.0.0.1", "--port",
-                             str(server.port)], capture_output=True, text=True, timeout=60, env=env)
+    result = run_inferd("serve", model_dir, "--host", "127.0.0.1", "--port", server.port)
     assert result.returncode == 1
     assert str(server.port) in result.stderr

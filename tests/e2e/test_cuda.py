@@ -8,11 +8,10 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 
 import pytest
 
-from conftest import BIN, ROOT, Server
+from conftest import BIN, ROOT, Server, run_inferd
 
 PLUGIN = pathlib.Path(os.environ.get("INFERD_TEST_PLUGIN",
                                      pathlib.Path(BIN).parent / "inferd_cuda_emu.so"))
@@ -62,9 +61,7 @@ def complete_all(server, bodies):
 
 
 def run(binary, *args, **more_env):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")} | more_env
-    return subprocess.run([str(binary), *map(str, args)], capture_output=True, text=True, timeout=120,
-                          env=env)
+    return run_inferd(*args, env=more_env, binary=binary)
 
 
 def test_float32_goldens(stories, shared_models):

@@ -1,6 +1,5 @@
 """`inferd plan` prints the bytes that `inferd serve` then takes, whatever the weights' format."""
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import BIN, ROOT, Server
+from conftest import ROOT, Server, run_inferd
 
 COMMON = ["--max-num-seqs", "4", "--kv-cache-memory-bytes", "4M"]
 QUANTIZED = ROOT / "tests" / "golden" / "quant"
@@ -38,9 +37,7 @@ def models(tiny):
 
 
 def run_plan(model, *args):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
-    return subprocess.run([BIN, "plan", model, *args], capture_output=True, text=True, timeout=60,
-                          env=env)
+    return run_inferd("plan", model, *args)
 
 
 def planned(model, args):

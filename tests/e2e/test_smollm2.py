@@ -2,7 +2,6 @@
 llama.cpp gave for it (tests/golden/check_gguf.py --write)."""
 import hashlib
 import json
-import math
 import os
 import pathlib
 

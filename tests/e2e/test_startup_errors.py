@@ -3,21 +3,14 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 
 import pytest
 
-from conftest import BIN, free_port
-
-
-def run(*args, env=None):
-    full = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
-    full.update(env or {})
-    return subprocess.run([BIN, *map(str, args)], capture_output=True, text=True, timeout=120, env=full)
+from conftest import free_port, run_inferd
 
 
 def serve_fails(model, *args):
-    result = run("serve", model, "--host", "127.0.0.1", "--port", free_port(), *args)
+    result = run_inferd("serve", model, "--host", "127.0.0.1", "--port", free_port(), *args)
     assert result.returncode == 1, result.stderr
     errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
     assert len(errors) == 1, result.stderr
@@ -122,9 +115,9 @@ def test_wrong_tokenizer(copy):
 
 
 def test_unknown_option_and_ranges(model_dir):
-    result = run("serve", model_dir, "--max-modle-len", "5")
+    result = run_inferd("serve", model_dir, "--max-modle-len", "5")
     assert result.returncode != 0 and "--max-modle-len" in result.stderr
-    result = run("serve", model_dir, "--port", "70000")
+    result = run_inferd("serve", model_dir, "--port", "70000")
     assert result.returncode != 0
     assert "port" in result.stderr and "70000" in result.stderr and "65535" in result.stderr
 
@@ -139,7 +132,7 @@ def test_max_model_len_over_the_model(model_dir):
 
 
 def plan(model, *args):
-    result = run("plan", model, "--json", *args)
+    result = run_inferd("plan", model, "--json", *args)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 

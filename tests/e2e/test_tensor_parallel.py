@@ -2,27 +2,20 @@
 import asyncio
 import json
 import math
-import os
 import pathlib
 import signal
-import subprocess
 import time
 
 import pytest
 
-from conftest import BIN
+from conftest import run_inferd
 from test_determinism import key, make_requests, run_all, summary
 from test_goldens import log_softmax, token_id
 from test_shutdown import check_ended, start_streams
 
 
-def run(*args):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
-    return subprocess.run([BIN, *map(str, args)], capture_output=True, text=True, timeout=120, env=env)
-
-
 def plan(model, ranks):
-    done = run("plan", model, "--json", "--tensor-parallel-size", ranks, "--kv-cache-memory-bytes", "8M")
+    done = run_inferd("plan", model, "--json", "--tensor-parallel-size", ranks, "--kv-cache-memory-bytes", "8M")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -100,11 +93,11 @@ def test_plan_is_of_each_rank(model_dir):
 
 
 def test_refused_with_the_sizes_that_work(model_dir):
-    done = run("plan", model_dir, "--tensor-parallel-size", "64")
+    done = run_inferd("plan", model_dir, "--tensor-parallel-size", "64")
     assert done.returncode == 1
     assert "--tensor-parallel-size 64: " in done.stderr
     assert "is no multiple of it; sizes that work: 1, 2" in done.stderr
-    assert run("plan", model_dir, "--tensor-parallel-size", "0").returncode != 0
+    assert run_inferd("plan", model_dir, "--tensor-parallel-size", "0").returncode != 0
 
 
 def thread_names(server):

@@ -9,7 +9,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ BUNDLE = HERE.parent if (HERE.parent / "bin" / "inferd").exists() else None
 ROOT = HERE.parent.parent
 if not BUNDLE:
     sys.path += [str(ROOT / "tests" / "fixtures"), str(ROOT / "tests" / "bench")]
+from daemon_process import clean_environment, free_port, wait_until_ready  # noqa: E402
+
 READY_SECONDS, REQUEST_SECONDS = 120, 120
 # A part that has to end by itself and does not is ended so much later.
 GRACE_SECONDS = 3
@@ -59,7 +60,7 @@ class Places:
             self.golden, self.shapes = ROOT / "tests/golden/arch", ROOT / "tests/fixtures/shapes"
             self.models = ROOT.parent / "shared" / "models"
             self.benches = home / "tests" / "bench"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+        self.env = clean_environment()
         self.daemon, self.plugin = home / "inferd", home / "inferd_cuda.so"
         folders = [library] if library else []
         if not args.emulated:
@@ -112,10 +113,7 @@ class Client:
         self.port = port
 
     def is_ready(self):
-        try:
-            return self.request("GET", "/health")[0] == 200
-        except OSError:
-            return False
+        return self.request("GET", "/health")[0] == 200
 
     def request(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
@@ -160,9 +158,7 @@ class Daemon(Client):
     running = []
 
     def __init__(self, places, model, *options):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            super().__init__(s.getsockname()[1])
+        super().__init__(free_port())
         self.log_path = places.scratch / f"log-{self.port}"
         command = [str(places.daemon), "serve", str(model), "--device", "cuda", "--host", "127.0.0.1",
                    "--port", str(self.port), "--no-log-requests", *options]
@@ -170,12 +166,12 @@ class Daemon(Client):
             begin = time.perf_counter()
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=places.env)
         self.running.append(self.process)
-        while not self.is_ready():
-            if self.process.poll() is not None or time.perf_counter() - begin > READY_SECONDS:
-                self.process.kill()
-                self.process.wait()
-                raise RuntimeError(f"the daemon did not get ready: {self.log()[-2000:]}")
-            time.sleep(0.005)
+        try:
+            wait_until_ready(self.process, self.is_ready, READY_SECONDS, self.log)
+        except RuntimeError:
+            self.process.kill()
+            self.process.wait()
+            raise
         self.ready_seconds = time.perf_counter() - begin
 
     def log(self):
