@@ -60,6 +60,19 @@ static inline float *random_floats(size_t count, float deviation)
         x[i] = deviation * random_normal();
     return x;
 }
+/* 0 to count - 1 in any order; the caller frees it. */
+static inline int32_t *random_order(int32_t count)
+{
+    int32_t *order = malloc((size_t)count * sizeof *order + 1);
+    assert_non_null(order);
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t other = random_int(0, i);
+        order[i] = i;
+        order[i] = order[other];
+        order[other] = i;
+    }
+    return order;
+}
 #define RANDOM_OF(...)                                                                             \
     ((const int32_t[]){ __VA_ARGS__ })[random_int(                                                 \
         0, (int32_t)(sizeof((const int32_t[]){ __VA_ARGS__ }) / sizeof(int32_t)) - 1)]

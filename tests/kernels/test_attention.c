@@ -168,12 +168,7 @@ static struct batch make_batch(const struct layer *l, const struct part *parts, 
         b.kv.v = malloc(bytes);
         memset(b.kv.v, 0xff, bytes);
     }
-    int32_t *order = malloc((size_t)b.kv.num_blocks * sizeof *order);
-    for (int32_t i = 0; i < b.kv.num_blocks; i++) {
-        int32_t other = random_int(0, i);
-        order[i] = order[other];
-        order[other] = i;
-    }
+    int32_t *order = random_order(b.kv.num_blocks);
     b.tables = malloc((size_t)(num_parts * b.stride + 1) * sizeof *b.tables);
     b.query_start_loc = calloc((size_t)num_parts + 1, sizeof *b.query_start_loc);
     b.seq_lens = malloc((size_t)num_parts * sizeof *b.seq_lens);

@@ -158,14 +158,10 @@ static float *random_logits(int32_t rows, int32_t experts)
     float *logits = malloc((size_t)(rows * experts) * sizeof *logits);
     for (int32_t r = 0; r < rows; r++) {
         float *row = logits + r * experts;
+        int32_t *order = random_order(experts);
         for (int32_t i = 0; i < experts; i++)
-            row[i] = 0.07f * (float)(i - experts / 2);
-        for (int32_t i = experts - 1; i > 0; i--) {
-            int32_t j = random_int(0, i);
-            float swapped = row[i];
-            row[i] = row[j];
-            row[j] = swapped;
-        }
+            row[i] = 0.07f * (float)(order[i] - experts / 2);
+        free(order);
     }
     return logits;
 }

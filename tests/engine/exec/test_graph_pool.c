@@ -389,7 +389,7 @@ static int setup(void **state)
     *(void **)&emu.fail_call = dlsym(object, "emu_fail");
     assert_non_null(emu.fail_call);
     dlclose(object);
-    hang_alarm(120);
+    hang_alarm(300);
     return 0;
 }
 

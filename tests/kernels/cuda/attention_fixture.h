@@ -130,12 +130,7 @@ static void lay_out(struct run *r, const struct layer *l, const struct part *par
                                .head_dim = l->params.head_dim,
                                .k_scale = l->k_scale,
                                .v_scale = l->v_scale };
-    int32_t *order = malloc((size_t)r->kv.num_blocks * sizeof *order + 1);
-    for (int32_t i = 0; i < r->kv.num_blocks; i++) {
-        const int32_t other = random_int(0, i);
-        order[i] = order[other];
-        order[other] = i;
-    }
+    int32_t *order = random_order(r->kv.num_blocks);
     r->tables = malloc((size_t)(count * r->stride + 1) * sizeof *r->tables);
     r->starts[0] = 0;
     for (int32_t i = 0; i < count; i++) {

@@ -28,7 +28,7 @@ static inline void *emu_symbol(void *library, const char *name)
 
 static inline struct emu_control emu_get_control(void)
 {
-    struct emu_control c;
+    struct emu_control c = { 0 };
     void *plugin = dlopen(gpu_plugin_path(), RTLD_NOW | RTLD_NOLOAD);
     *(void **)&c.get_record = emu_symbol(plugin, "emu_get_record");
     *(void **)&c.fail_call = emu_symbol(plugin, "emu_fail");

@@ -57,12 +57,7 @@ static void chains_and_orders(void **state)
     enum { IN = 70 };
     struct product a = random_product(&gpu, DTYPE_BF16, 3, 20, IN);
     struct product b = random_product(&gpu, DTYPE_F32, 3, 9, IN);
-    int32_t order[IN];
-    for (int32_t i = 0; i < IN; i++) {
-        const int32_t other = random_int(0, i);
-        order[i] = order[other];
-        order[other] = i;
-    }
+    int32_t *order = random_order(IN);
     struct tensor wanted_a = run_rows(&gpu, &a, 0, 3), ordered = copy_tensor(&a.x);
     for (int32_t r = 0; r < 3; r++) /* the second link sees the first one's x, reordered */
         for (int32_t i = 0; i < IN; i++)
@@ -71,7 +66,7 @@ static void chains_and_orders(void **state)
     free(b.x.data);
     b.x = ordered;
     struct tensor wanted_b = run_rows(&gpu, &b, 0, 3);
-    b.l.input_order = gpu_put(&gpu, order, sizeof order);
+    b.l.input_order = gpu_put(&gpu, order, IN * sizeof *order);
     a.l.next = &b.l;
     struct tensor out = random_tensor(3, 29, 1);
     struct tensor x_at = gpu_tensor(&gpu, &a.x), out_at = gpu_tensor(&gpu, &out);
@@ -80,6 +75,7 @@ static void chains_and_orders(void **state)
     struct tensor first = tensor_columns(&out, 0, 20), second = tensor_columns(&out, 20, 9);
     assert_tensors_equal(&first, &wanted_a, "the first link");
     assert_tensors_equal(&second, &wanted_b, "the second link");
+    free(order);
     free(wanted_a.data);
     free(wanted_b.data);
     free(out.data);

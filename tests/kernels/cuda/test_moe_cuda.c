@@ -41,17 +41,6 @@ struct mixture {
     float *score_bias;
 };
 
-static int32_t *random_order(int32_t count)
-{
-    int32_t *order = malloc((size_t)count * sizeof *order);
-    for (int32_t i = 0; i < count; i++) {
-        const int32_t other = random_int(0, i);
-        order[i] = order[other];
-        order[other] = i;
-    }
-    return order;
-}
-
 /* Plans and packs the same rows on one device; expert e's memory lies e times `distance` on. */
 static void pack_experts(const struct backend *ops, struct device *d, struct linear *l,
                          int32_t count, char *memory, size_t distance, void *const *rows)
