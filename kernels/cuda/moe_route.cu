@@ -16,7 +16,8 @@ struct route_memory {
     float *weights;   /* of the chosen */
 };
 
-/* Which key is the greatest, the lower index among equals; every lane gets it. */
+/* Which key is the greatest, the lower index among equals; every lane gets it. A lane reads those
+ * of its own indices only: those that are its number modulo WARP. */
 __device__ __forceinline__ int32_t best_key(const uint32_t *keys, int32_t count, int32_t lane)
 {
     unsigned long long best = 0;
@@ -53,7 +54,7 @@ __device__ __forceinline__ void score(const struct route_memory &m, const float 
         m.scores[i] = (float)(m.scores[i] / sum);
 }
 
-/* A lane per group. */
+/* A lane for each group. */
 __device__ __forceinline__ void score_groups(const struct route_memory &m, const struct moe &moe,
                                              int32_t lane)
 {
@@ -76,14 +77,14 @@ __device__ __forceinline__ void limit_groups(const struct route_memory &m, const
                                              int32_t lane)
 {
     const int32_t size = moe.num_experts / moe.num_groups;
+    __syncwarp(); /* all scores are there */
     score_groups(m, moe, lane);
-    __syncwarp();
     for (int32_t n = 0; n < moe.topk_groups; n++) {
         const int32_t best = best_key(m.groups, moe.num_groups, lane);
-        if (lane == 0)
+        if (lane == best % WARP)
             m.groups[best] = 0;
-        __syncwarp();
     }
+    __syncwarp();
     for (int32_t i = lane; i < moe.num_experts; i += WARP)
         if (m.groups[i / size] != 0)
             m.keys[i] = 0;
@@ -126,19 +127,18 @@ __global__ void __launch_bounds__(ROUTE_WARPS *WARP)
     score(m, (const float *)logits.data + token * logits.stride, moe, lane);
     for (int32_t i = lane; i < n; i += WARP)
         m.keys[i] = choice_key(moe.score_bias ? m.scores[i] + moe.score_bias[i] : m.scores[i]);
-    __syncwarp();
     if (moe.num_groups > 1)
         limit_groups(m, moe, lane);
-    __syncwarp();
+    /* A key and a score are read and written by one lane alone; only the weights go to another. */
     for (int32_t i = 0; i < t.top_k; i++) {
         const int32_t best = best_key(m.keys, n, lane);
-        if (lane == 0) {
+        if (lane == best % WARP) {
             m.keys[best] = 0;
             m.weights[i] = m.scores[best];
             t.ids[token * t.top_k + i] = best;
         }
-        __syncwarp();
     }
+    __syncwarp();
     if (lane == 0)
         weigh(m, moe, t.weights + token * t.top_k);
 }
