@@ -70,9 +70,10 @@ __device__ void apply_penalties(float *x, int32_t vocab, int32_t *counts,
     const int32_t seen_in_prompt = 1 << 30, num_tokens = m.num_tokens[row];
     const int32_t *ids = m.token_ids[row];
     const float repetition = m.repetition_penalty[row];
+    /* Several threads may clear one count; stores that are not volatile must not meet. */
     for (int32_t i = threadIdx.x; i < num_tokens; i += ROW_THREADS)
         if (ids[i] >= 0 && ids[i] < vocab)
-            counts[ids[i]] = 0;
+            *(volatile int32_t *)&counts[ids[i]] = 0;
     __syncthreads();
     for (int32_t i = threadIdx.x; i < num_tokens; i += ROW_THREADS) {
         if (ids[i] < 0 || ids[i] >= vocab)
