@@ -164,6 +164,25 @@ $(EMU_NCCL): tests/cuda_emu/fake_nccl.c
 	    -Wl,-soname,libnccl.so.2 -o $@ $< -lpthread -ldl
 $(EMU): $(call emu_obj,$(CUDA_SRC) $(CUDA_C) $(filter-out %/cublaslt.cc,$(wildcard tests/cuda_emu/*.cc))) | $(EMU_BLAS)
 	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -o $@ $(filter %.o,$^) -lpthread -ldl -lm
+# And with the race detector: the kernels call it at each access to memory. -fsanitize=thread only
+# puts the calls in; the functions are tests/cuda_emu/race's.
+EMU_RACE := $(if $(SAN),,$(BUILD)/inferd_cuda_emu_racecheck.so)
+race_obj = $(patsubst %,$(BUILD)/emu-race/%.o,$(1))
+EMU_DEVICE := $(call race_obj,tests/cuda_emu/grid.cc $(wildcard tests/cuda_emu/race/*.cc)) \
+              $(call emu_obj,$(filter-out %/cublaslt.cc %/grid.cc,$(wildcard tests/cuda_emu/*.cc)))
+$(BUILD)/emu-race/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call run,RACE)$(CXX) -x c++ $(CXXFLAGS) -O1 $(EMU_FLAGS) -DEMU_RACECHECK -fsanitize=thread \
+	    --param=tsan-instrument-func-entry-exit=0 --param=tsan-distinguish-volatile=1 -c -o $@ $<
+$(BUILD)/emu-race/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	$(call run,CXX )$(CXX) $(CXXFLAGS) $(EMU_FLAGS) -DEMU_RACECHECK -c -o $@ $<
+$(EMU_RACE): $(call race_obj,$(CUDA_SRC)) $(call emu_obj,$(CUDA_C)) $(EMU_DEVICE) | $(EMU_BLAS)
+	$(call run,LINK)$(CXX) -shared -o $@ $(filter %.o,$^) -lpthread -ldl -lm
+# The detector's own test has kernels of its own.
+RACE_KERNELS := $(if $(SAN),,$(BUILD)/race_kernels.so)
+$(RACE_KERNELS): $(call race_obj,tests/cuda_emu/race_kernels.cu) $(EMU_DEVICE)
+	$(call run,LINK)$(CXX) -shared -o $@ $(filter %.o,$^) -lpthread -ldl -lm
 $(EMU_BLAS): $(call emu_obj,tests/cuda_emu/cublaslt.cc)
 	$(call run,LINK)$(CXX) $(SANFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^ -lpthread -ldl
 
@@ -199,9 +218,16 @@ $(BUILD)/tests/kernels/cuda/test_cublaslt_api: CFLAGS += $(if $(wildcard $(CUDA_
     -DINFERD_HAVE_CUBLASLT -isystem $(CUDA_HOME)/include,$(EMU_INC))
 $(BUILD)/tests/kernels/cuda/test_cublaslt: CFLAGS += $(EMU_INC)
 
-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL) $(GPU_BENCHES)
-run-unit-tests: $(TESTS) $(EMU) $(EMU_NCCL)
+unit-tests: $(TESTS) $(EMU) $(EMU_RACE) $(RACE_KERNELS) $(EMU_NCCL) $(GPU_BENCHES)
+run-unit-tests: $(TESTS) $(EMU) $(EMU_RACE) $(RACE_KERNELS) $(EMU_NCCL)
 	@tests/run_unit.sh $(TESTS)
+
+# The CUDA backend's tests with the race detector: two minutes, of which the unit tests have a part.
+RACE_TESTS = $(filter-out %/test_cublaslt %/test_cublaslt_api,$(filter $(BUILD)/tests/kernels/cuda/%,$(TESTS))) \
+             $(BUILD)/tests/engine/model/test_arch_cuda
+.PHONY: emu-racecheck
+emu-racecheck: $(RACE_TESTS) $(EMU_RACE) $(EMU_NCCL)
+	@INFERD_TEST_PLUGIN=$(realpath .)/$(EMU_RACE) tests/run_unit.sh $(RACE_TESTS)
 
 # Everything, with what is installed: unit tests, then pytest against $(BUILD)/inferd.
 check:

@@ -37,6 +37,10 @@ extern "C" {
 void emu_enqueue(struct CUstream_st *stream, const std::function<void()> &work);
 bool emu_is_device(const void *at);
 void emu_take_time(double ms);
+/* Calls `piece` for the addresses that device memory has, then for each of pinned memory, rising.
+ */
+void emu_get_memory(void (*piece)(void *arg, int is_device, const char *begin, size_t bytes),
+                    void *arg);
 }
 #endif
 

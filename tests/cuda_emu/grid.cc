@@ -1,5 +1,6 @@
 /* grid.cc - the scheduler of emulated threads. */
 #include "tests/cuda_emu/grid.h"
+#include "tests/cuda_emu/race.h"
 
 #include <cstdarg>
 #include <cstdio>
@@ -14,10 +15,10 @@ enum { STACK_BYTES = 128 << 10 };
 
 enum { SHARED_LIMIT_BYTES = 228 << 10 };
 
-struct emu_thread *emu_self;
-struct uint3 emu_block_index;
-struct dim3 emu_block_size, emu_grid_size;
-unsigned char *emu_dynamic_shared;
+EMU_OWN struct emu_thread *emu_self;
+EMU_OWN struct uint3 emu_block_index;
+EMU_OWN struct dim3 emu_block_size, emu_grid_size;
+EMU_OWN unsigned char *emu_dynamic_shared;
 
 struct warp {
     const char *what; /* the operation that lanes are waiting in */
@@ -25,7 +26,7 @@ struct warp {
     struct emu_slot slots[2][EMU_WARP];
 };
 
-static struct emu_thread threads[EMU_MAX_THREADS];
+EMU_OWN static struct emu_thread threads[EMU_MAX_THREADS];
 static struct warp warps[EMU_MAX_THREADS / EMU_WARP];
 static struct emu_fiber outside;
 static unsigned int num_threads, num_ended, num_at_barrier;
@@ -50,9 +51,9 @@ void emu_die(const char *format, ...)
 static void yield(bool last)
 {
     struct emu_thread *from = emu_self;
-    unsigned int at = from->linear;
-    for (unsigned int i = 1; i <= num_threads; i++) {
-        struct emu_thread *to = &threads[(at + i) % num_threads];
+    const unsigned int first = emu_race_thread(from->linear + 1, num_threads);
+    for (unsigned int i = 0; i < num_threads; i++) {
+        struct emu_thread *to = &threads[(first + i) % num_threads];
         if (to->state != EMU_RUNS)
             continue;
         if (to == from)
@@ -93,6 +94,9 @@ void emu_barrier(void)
     num_at_barrier = 0;
     for (unsigned int i = 0; i < num_threads; i++)
         threads[i].state = EMU_RUNS;
+    emu_race_barrier();
+    if (emu_race_pauses())
+        yield(false);
 }
 
 const struct emu_slot *emu_exchange(const char *what, const void *mine, size_t size)
@@ -115,6 +119,9 @@ const struct emu_slot *emu_exchange(const char *what, const void *mine, size_t s
     w->generation++;
     for (unsigned int i = first; i < first + EMU_WARP; i++)
         threads[i].state = EMU_RUNS;
+    emu_race_exchange(first / EMU_WARP, what);
+    if (emu_race_pauses())
+        yield(false);
     return slots;
 }
 
@@ -143,8 +150,9 @@ static void run_block(void)
         t->index.z = i / emu_block_size.x / emu_block_size.y;
         t->state = EMU_RUNS;
     }
-    emu_self = &threads[0];
-    emu_fiber_switch(&outside, &threads[0].fiber, false);
+    emu_race_begin_block();
+    emu_self = &threads[emu_race_thread(0, num_threads)];
+    emu_fiber_switch(&outside, &emu_self->fiber, false);
 }
 
 bool emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void (*run)(void *),
@@ -164,10 +172,13 @@ bool emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void
     __asan_poison_memory_region(shared_memory, sizeof shared_memory);
     __asan_unpoison_memory_region(emu_dynamic_shared, shared_bytes);
 #endif
+    /* A grid that goes on after it was given up: what its first blocks did is forgotten. */
+    emu_race_begin_grid(count, num_threads);
     for (; *next < count; ++*next) {
-        emu_block_index.x = (unsigned int)(*next % grid.x);
-        emu_block_index.y = (unsigned int)(*next / grid.x % grid.y);
-        emu_block_index.z = (unsigned int)(*next / grid.x / grid.y);
+        const unsigned long number = emu_race_block(*next, count);
+        emu_block_index.x = (unsigned int)(number % grid.x);
+        emu_block_index.y = (unsigned int)(number / grid.x % grid.y);
+        emu_block_index.z = (unsigned int)(number / grid.x / grid.y);
         /* What a block leaves must not help the next one: every float is NaN. */
         memset(emu_dynamic_shared, 0xff, shared_bytes);
         run_block();
@@ -177,5 +188,6 @@ bool emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void
             return false;
         }
     }
+    emu_race_end_grid();
     return true;
 }

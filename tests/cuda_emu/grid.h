@@ -42,7 +42,7 @@ extern struct uint3 emu_block_index;
 extern struct dim3 emu_block_size, emu_grid_size;
 extern unsigned char *emu_dynamic_shared;
 
-/* Runs body() once per thread of the grid, beginning with block *next, which counts x first; it is
+/* Runs body() once per thread of the grid, beginning with the *next-th, which counts x first; it is
  * the first that is not done afterwards. False: that one waits for something, see emu_retry_block,
  * and the grid shall go on with it later. */
 bool emu_run_grid(struct dim3 grid, struct dim3 block, size_t shared_bytes, void (*body)(void *),

@@ -76,6 +76,14 @@ void emu::reach_none()
 
 extern "C" {
 
+void emu_get_memory(void (*piece)(void *, int, const char *, size_t), void *arg)
+{
+    guard g(mutex);
+    piece(arg, true, region, region_used);
+    for (const auto &p : pinned)
+        piece(arg, false, p.first, p.second);
+}
+
 bool emu_is_device(const void *at)
 {
     guard g(mutex);

@@ -22,7 +22,8 @@
 
 static uint64_t fixture_seed, fixture_counter;
 
-/* A fresh seed, or the one in INFERD_TEST_SEED, to repeat a failure. */
+/* A fresh seed, or the one in INFERD_TEST_SEED, to repeat a failure; and only the tests that
+ * INFERD_TEST_FILTER names, where it is set. */
 static inline void fixture_start(void)
 {
     const char *wanted = getenv("INFERD_TEST_SEED");
@@ -30,6 +31,9 @@ static inline void fixture_start(void)
         fixture_seed = strtoull(wanted, NULL, 0);
     else
         rng_system(&fixture_seed, sizeof fixture_seed);
+    const char *filter = getenv("INFERD_TEST_FILTER");
+    if (filter)
+        cmocka_set_test_filter(filter);
     printf("INFERD_TEST_SEED=0x%llx\n", (unsigned long long)fixture_seed);
     fflush(stdout);
 }

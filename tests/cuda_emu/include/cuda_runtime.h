@@ -8,6 +8,7 @@
 #include "tests/cuda_emu/include/cuda_bf16.h"
 #include "tests/cuda_emu/include/cuda_fp16.h"
 #include "tests/cuda_emu/include/cuda_runtime_api.h"
+#include "tests/cuda_emu/race.h"
 
 #include <cmath>
 #include <functional>
@@ -137,36 +138,37 @@ static inline void __syncwarp(unsigned int mask = 0xffffffffu)
         emu_die("__syncwarp of a part of a warp");
     emu_exchange("__syncwarp", "", 0);
 }
-template <typename T> static inline T emu_lane(const emu_slot *slots, unsigned int lane)
+template <typename T> static EMU_QUIET T emu_lane(const emu_slot *slots, unsigned int lane)
 {
     T value;
     memcpy(&value, slots[lane].bytes, sizeof value);
     return value;
 }
-static inline void emu_check_mask(unsigned int mask)
+static EMU_QUIET void emu_check_mask(unsigned int mask)
 {
     if (mask != 0xffffffffu)
         emu_die("a warp operation of a part of a warp");
 }
-template <typename T> static inline T __shfl_sync(unsigned int mask, T value, int lane)
+template <typename T> static EMU_UNSEEN T __shfl_sync(unsigned int mask, T value, int lane)
 {
     emu_check_mask(mask);
     return emu_lane<T>(emu_exchange("__shfl_sync", &value, sizeof value), (unsigned)lane % 32);
 }
-template <typename T> static inline T __shfl_xor_sync(unsigned int mask, T value, int lane_mask)
+template <typename T> static EMU_UNSEEN T __shfl_xor_sync(unsigned int mask, T value, int lane_mask)
 {
     emu_check_mask(mask);
     return emu_lane<T>(emu_exchange("__shfl_xor_sync", &value, sizeof value),
                        (emu_self->linear ^ (unsigned)lane_mask) % 32);
 }
-template <typename T> static inline T __shfl_up_sync(unsigned int mask, T value, unsigned int delta)
+template <typename T>
+static EMU_UNSEEN T __shfl_up_sync(unsigned int mask, T value, unsigned int delta)
 {
     emu_check_mask(mask);
     unsigned int lane = emu_self->linear % 32;
     return emu_lane<T>(emu_exchange("__shfl_up_sync", &value, sizeof value),
                        lane < delta ? lane : lane - delta);
 }
-static inline unsigned int __ballot_sync(unsigned int mask, int predicate)
+static EMU_UNSEEN unsigned int __ballot_sync(unsigned int mask, int predicate)
 {
     emu_check_mask(mask);
     const emu_slot *slots = emu_exchange("__ballot_sync", &predicate, sizeof predicate);
@@ -179,41 +181,61 @@ static inline unsigned int __ballot_sync(unsigned int mask, int predicate)
 /* --- atomics: threads change only at barriers and warp operations ------------------------------
  */
 
-template <typename T> static inline T atomicAdd(T *at, T value)
+template <typename T> static EMU_UNSEEN T atomicAdd(T *at, T value)
 {
+    emu_race_atomic(at, sizeof *at, EMU_PC);
     T old = *at;
     *at = (T)(old + value);
     return old;
 }
-template <typename T> static inline T atomicOr(T *at, T value)
+template <typename T> static EMU_UNSEEN T atomicOr(T *at, T value)
 {
+    emu_race_atomic(at, sizeof *at, EMU_PC);
     T old = *at;
     *at = (T)(old | value);
     return old;
 }
-template <typename T> static inline T atomicExch(T *at, T value)
+template <typename T> static EMU_UNSEEN T atomicExch(T *at, T value)
 {
+    emu_race_atomic(at, sizeof *at, EMU_PC);
     T old = *at;
     *at = value;
     return old;
 }
-template <typename T> static inline T atomicCAS(T *at, T expected, T value)
+template <typename T> static EMU_UNSEEN T atomicCAS(T *at, T expected, T value)
 {
+    emu_race_atomic(at, sizeof *at, EMU_PC);
     T old = *at;
     if (old == expected)
         *at = value;
     return old;
 }
 
+/* Other blocks have run, or run later: nothing is to be done. */
+static inline void __threadfence_block(void)
+{
+    emu_race_fence(true);
+}
+static inline void __threadfence(void)
+{
+    emu_race_fence(false);
+}
+static inline void __threadfence_system(void)
+{
+    emu_race_fence(false);
+}
+
 /* --- between devices, which take turns -----------------------------------------------------------
  */
 
-static inline void store_release_system(uint32_t *at, uint32_t value)
+static EMU_UNSEEN void store_release_system(uint32_t *at, uint32_t value)
 {
+    emu_race_release(at, sizeof *at, EMU_PC);
     *at = value;
 }
-static inline uint32_t load_acquire_system(const uint32_t *at)
+static EMU_UNSEEN uint32_t load_acquire_system(const uint32_t *at)
 {
+    emu_race_acquire(at, sizeof *at, EMU_PC);
     return *(const volatile uint32_t *)at;
 }
 static inline void wait_for_peers(void)
@@ -221,16 +243,13 @@ static inline void wait_for_peers(void)
     emu_retry_block();
 }
 
-/* --- asynchronous copies, done at once -------------------------------------------------------- */
+/* --- asynchronous copies: see race.h -------------------------------------------------------- */
 
-static inline void cp_async_16(void *shared, const void *global, bool valid)
+static EMU_UNSEEN void cp_async_16(void *shared, const void *global, bool valid)
 {
     if ((uintptr_t)shared % 16 != 0 || (uintptr_t)global % 16 != 0)
         emu_die("cp.async of 16 bytes at an address that is no multiple of 16");
-    if (valid)
-        memcpy(shared, global, 16);
-    else
-        memset(shared, 0, 16);
+    emu_race_copy_async(shared, valid ? global : nullptr, EMU_PC);
 }
 static inline uint4 load_once(const void *at)
 {
@@ -246,18 +265,23 @@ static inline uint4 load_shared_by_blocks(const void *at)
 }
 static inline void cp_async_commit(void)
 {
+    emu_race_commit_copies();
 }
 template <int N> static inline void cp_async_wait(void)
 {
+    emu_race_wait_for_copies(N);
 }
 
 /* --- matrix fragments, as the PTX manual lays them out over a warp -----------------------------
  */
 
-template <bool TRANSPOSED> static inline void emu_ldmatrix(uint32_t out[4], const void *row)
+/* The lane reads the row that it brings, and what it gets of others'. */
+template <bool TRANSPOSED>
+static EMU_QUIET void emu_ldmatrix(uint32_t out[4], const void *row, const void *pc)
 {
     if ((uintptr_t)row % 16 != 0)
         emu_die("ldmatrix at an address that is no multiple of 16");
+    emu_race_read(row, 16, pc);
     const emu_slot *slots =
         emu_exchange(TRANSPOSED ? "ldmatrix.trans" : "ldmatrix", &row, sizeof row);
     unsigned int lane = emu_self->linear % 32;
@@ -266,18 +290,21 @@ template <bool TRANSPOSED> static inline void emu_ldmatrix(uint32_t out[4], cons
         for (unsigned int i = 0; i < 2; i++) {
             unsigned int r = TRANSPOSED ? lane % 4 * 2 + i : lane / 4;
             unsigned int c = TRANSPOSED ? lane / 4 : lane % 4 * 2 + i;
-            pair[i] = emu_lane<const uint16_t *>(slots, m * 8 + r)[c];
+            const uint16_t *at = emu_lane<const uint16_t *>(slots, m * 8 + r) + c;
+            if (TRANSPOSED || i == 0)
+                emu_race_read(at - c % 2, 4, pc); /* whole words */
+            pair[i] = *at;
         }
         memcpy(&out[m], pair, sizeof pair);
     }
 }
-static inline void ldmatrix_x4(uint32_t out[4], const void *row)
+static EMU_UNSEEN void ldmatrix_x4(uint32_t out[4], const void *row)
 {
-    emu_ldmatrix<false>(out, row);
+    emu_ldmatrix<false>(out, row, EMU_PC);
 }
-static inline void ldmatrix_x4_trans(uint32_t out[4], const void *row)
+static EMU_UNSEEN void ldmatrix_x4_trans(uint32_t out[4], const void *row)
 {
-    emu_ldmatrix<true>(out, row);
+    emu_ldmatrix<true>(out, row, EMU_PC);
 }
 
 template <typename T> static inline void emu_widen(float out[2], uint32_t pair)
@@ -311,7 +338,7 @@ template <typename T> static inline uint32_t fma_pair(uint32_t a, uint32_t b, ui
 
 /* d += a b: a [16, 16], b [16, 8], d [16, 8]; float32 products and sums, k rising. */
 template <typename T>
-static inline void mma_16816(float d[4], const uint32_t a[4], const uint32_t b[2])
+static EMU_UNSEEN void mma_16816(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
     float mine[12]; /* a, then b */
     for (int i = 0; i < 4; i++)

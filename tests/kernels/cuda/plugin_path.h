@@ -1,6 +1,6 @@
 /* plugin_path.h - the CUDA plug-in that tests use: inferd_cuda_emu.so of the same build, the
- * kernels on an emulated device; INFERD_TEST_PLUGIN names another, inferd_cuda.so for a real one.
- */
+ * kernels on an emulated device; INFERD_TEST_PLUGIN names another, inferd_cuda.so for a real one or
+ * inferd_cuda_emu_racecheck.so. */
 #ifndef INFERD_TESTS_KERNELS_CUDA_PLUGIN_PATH_H
 #define INFERD_TESTS_KERNELS_CUDA_PLUGIN_PATH_H
 
@@ -53,7 +53,8 @@ static inline const char *gpu_link_plugin(void)
 
 static inline bool gpu_is_emulated(void)
 {
-    return getenv("INFERD_TEST_PLUGIN") == NULL;
+    const char *wanted = getenv("INFERD_TEST_PLUGIN");
+    return !wanted || strstr(wanted, "_cuda_emu");
 }
 
 #endif
