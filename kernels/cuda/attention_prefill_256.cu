@@ -10,7 +10,8 @@ template <typename T, int WARPS> struct wide_shared {
     T q[WARPS * ROWS][WIDE_DIM + PAD];
 };
 
-/* The warp's queries to its part of shared memory, as ldmatrix takes them. */
+/* The warp's queries to its part of shared memory, as ldmatrix takes them: behind the barrier at
+ * which the first keys are there. */
 template <typename T>
 __device__ __forceinline__ void store_queries(T (*q)[WIDE_DIM + PAD],
                                               const struct cuda_attention &a,
@@ -24,7 +25,6 @@ __device__ __forceinline__ void store_queries(T (*q)[WIDE_DIM + PAD],
 #pragma unroll
         for (int i = 0; i < 4; i++)
             *(uint32_t *)&q[group + i % 2 * 8][j * 16 + i / 2 * 8 + column] = pairs[j][i];
-    __syncwarp();
 }
 
 /* The products of the warp's queries with a tile of keys, each in the order of score_pair. */
