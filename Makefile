@@ -292,7 +292,8 @@ NCCL ?= $(firstword $(realpath $(wildcard $(addsuffix /libnccl.so.2,$(CUDA_HOME)
           $(wildcard $(addsuffix /nvidia/nccl/lib,$(PYTHON_SITES)))))))
 PYTHON_SITES = $(shell python3 -c 'import site; print(*site.getsitepackages())' 2>/dev/null)
 BUNDLED_TESTS = $(CUDA_TESTS) $(GPU_BENCHES) $(EMU)
-bundle: default $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS)) bundle-only
+bundle: default $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS))
+	@$(MAKE) --no-print-directory bundle-only
 bundle-only: $(BUILD)/inferd-bundled
 	@NCCL='$(NCCL)' ./bundle.sh $< '$(wildcard $(BUILD)/inferd_cuda.so)' $(BUNDLE) $(if $(BUNDLE_TESTS),$(BUNDLED_TESTS))
 $(BUILD)/inferd-bundled: $(call obj,server/main.c) $(LIBS)
