@@ -55,10 +55,9 @@ class Server:
                          self.read_log)
 
     def read_log(self):
-        self.log.flush()
         return pathlib.Path(self.log_path).read_text(errors="replace")
 
-    def request(self, method, path, body=None, headers=None, timeout=120):
+    def request(self, method, path, body=None, headers=None, timeout=120 * SLOW):
         """(status, headers, text); HTTP errors are results, not exceptions."""
         data = body
         headers = dict(headers or {})
