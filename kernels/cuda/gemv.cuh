@@ -94,13 +94,23 @@ __device__ __forceinline__ struct gemv_rows<T, TILES> gemv_find_rows(const struc
     return rows;
 }
 
+/* Where sum `at`, row * MMA_FEATURES + feature, lies among those of its piece; and the sum that
+ * lies at `at`. The lanes that write have 4 even rows, or 4 odd ones, of 8 features: each has a
+ * bank of its own this way. */
+__device__ __forceinline__ int32_t
+sum_place(int32_t at)
+{
+    enum { ROW_2 = 2 * MMA_FEATURES, ROW_4 = 4 * MMA_FEATURES };
+    return at ^ (at & ROW_2) / 4 ^ (at & ROW_4) / 4;
+}
+
 /* TILES of 8 rows. */
 template <typename C, int TILES>
 __global__ void __launch_bounds__(GEMV_WARPS *WARP, TILES == 1 ? GEMV_BLOCKS : GEMV_BLOCKS_OF_TWO)
     gemv_kernel(struct cuda_product p)
 {
     enum { SUMS = MMA_FEATURES * TILES * MMA_ROWS };
-    __shared__ float sums[GEMV_PIECES_AT_ONCE][SUMS]; /* [piece][row][feature] */
+    __shared__ float sums[GEMV_PIECES_AT_ONCE][SUMS]; /* [piece], by sum_place */
     const int32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int32_t group = lane / 4, first = blockIdx.y * MMA_FEATURES;
     const int32_t first_row = take_tile(&p, blockIdx.x);
@@ -122,8 +132,9 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP, TILES == 1 ? GEMV_BLOCKS : G
             for (int t = 0; t < TILES; t++)
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    sums[piece - begin][(t * MMA_ROWS + lane % 4 * 2 + i % 2) * MMA_FEATURES +
-                                        group + i / 2 * 8] = sum[t][i];
+                    sums[piece - begin][sum_place(
+                        (t * MMA_ROWS + lane % 4 * 2 + i % 2) * MMA_FEATURES + group + i / 2 * 8)] =
+                        sum[t][i];
         }
         __syncthreads();
         if (threadIdx.x < SUMS)
@@ -131,8 +142,8 @@ __global__ void __launch_bounds__(GEMV_WARPS *WARP, TILES == 1 ? GEMV_BLOCKS : G
                 total += (sum_type)sums[piece - begin][threadIdx.x];
         __syncthreads();
     }
-    const int32_t row = first_row + threadIdx.x / MMA_FEATURES;
-    const int32_t feature = first + threadIdx.x % MMA_FEATURES;
+    const int32_t at = sum_place(threadIdx.x);
+    const int32_t row = first_row + at / MMA_FEATURES, feature = first + at % MMA_FEATURES;
     if (threadIdx.x < SUMS && row < p.rows && feature < p.weight.rows)
         p.out[row * p.out_stride + feature] = finished_sum(total, p.bias, feature);
 }

@@ -44,6 +44,29 @@ template <typename S> __device__ __forceinline__ float zero_point(S bits)
     return (float)u.number;
 }
 
+/* COUNT neighbours that begin at a multiple of their size, or of 16 bytes. */
+template <typename E, int COUNT> __device__ __forceinline__ void load_row(E out[COUNT], const E *at)
+{
+    union {
+        uint4 all[sizeof(E) * COUNT < 16 ? 1 : sizeof(E) * COUNT / 16];
+        uint2 two;
+        uint32_t word;
+        E elements[COUNT];
+    } u;
+    if constexpr (sizeof(E) * COUNT == 4) {
+        u.word = *(const uint32_t *)at;
+    } else if constexpr (sizeof(E) * COUNT == 8) {
+        u.two = *(const uint2 *)at;
+    } else {
+#pragma unroll
+        for (int i = 0; i < (int)(sizeof(E) * COUNT / 16); i++)
+            u.all[i] = load_shared_by_blocks((const uint4 *)at + i);
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        out[i] = u.elements[i];
+}
+
 /* Of the group that `col` lies in. */
 template <typename S>
 __device__ __forceinline__ struct raw_head<S> read_head(const struct cuda_matrix &m,
@@ -52,7 +75,9 @@ __device__ __forceinline__ struct raw_head<S> read_head(const struct cuda_matrix
     const int32_t group = col >> m.layout.group_shift;
     if (m.layout.offset == QUANT_OFFSET_MIDDLE)
         return { at[group], at[group] };
-    return { at[group * 2], at[group * 2 + 1] };
+    S both[2];
+    load_row<S, 2>(both, at + group * 2);
+    return { both[0], both[1] };
 }
 
 template <typename S>
@@ -82,29 +107,6 @@ template <typename Words, typename Head> struct word_codes {
     Words words;
     struct raw_head<Head> head;
 };
-
-/* COUNT neighbours that begin at a multiple of their size, or of 16 bytes. */
-template <typename E, int COUNT> __device__ __forceinline__ void load_row(E out[COUNT], const E *at)
-{
-    union {
-        uint4 all[sizeof(E) * COUNT < 16 ? 1 : sizeof(E) * COUNT / 16];
-        uint2 two;
-        uint32_t word;
-        E elements[COUNT];
-    } u;
-    if constexpr (sizeof(E) * COUNT == 4) {
-        u.word = *(const uint32_t *)at;
-    } else if constexpr (sizeof(E) * COUNT == 8) {
-        u.two = *(const uint2 *)at;
-    } else {
-#pragma unroll
-        for (int i = 0; i < (int)(sizeof(E) * COUNT / 16); i++)
-            u.all[i] = load_shared_by_blocks((const uint4 *)at + i);
-    }
-#pragma unroll
-    for (int i = 0; i < COUNT; i++)
-        out[i] = u.elements[i];
-}
 
 template <typename Words, typename Head> struct word_reader {
     typedef struct word_codes<Words, Head> raw;
