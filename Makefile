@@ -217,6 +217,8 @@ $(BUILD)/tests/kernels/cuda/% $(GPU_BENCHES): TEST_EXTRA = \
 $(BUILD)/tests/kernels/cuda/test_cublaslt_api: CFLAGS += $(if $(wildcard $(CUDA_HOME)/include/cublasLt.h),\
     -DINFERD_HAVE_CUBLASLT -isystem $(CUDA_HOME)/include,$(EMU_INC))
 $(BUILD)/tests/kernels/cuda/test_cublaslt: CFLAGS += $(EMU_INC)
+# It uses a part of the fixtures.
+$(BUILD)/tests/kernels/cuda/profile_kernels: CFLAGS += -Wno-unused-function
 
 unit-tests: $(TESTS) $(EMU) $(EMU_RACE) $(RACE_KERNELS) $(EMU_NCCL) $(GPU_BENCHES)
 run-unit-tests: $(TESTS) $(EMU) $(EMU_RACE) $(RACE_KERNELS) $(EMU_NCCL)
@@ -228,6 +230,15 @@ RACE_TESTS = $(filter-out %/test_cublaslt %/test_cublaslt_api,$(filter $(BUILD)/
 .PHONY: emu-racecheck
 emu-racecheck: $(RACE_TESTS) $(EMU_RACE) $(EMU_NCCL)
 	@INFERD_TEST_PLUGIN=$(realpath .)/$(EMU_RACE) tests/run_unit.sh $(RACE_TESTS)
+
+# What hot kernels ask of global and shared memory, from profile_kernels.c, by kernel and line.
+EMU_PROFILE ?= $(BUILD)/emu-profile.tsv
+PROFILED := $(BUILD)/tests/kernels/cuda/profile_kernels
+.PHONY: emu-profile
+emu-profile: $(PROFILED) $(EMU_RACE)
+	@rm -f $(EMU_PROFILE)
+	@INFERD_TEST_PLUGIN=$(realpath .)/$(EMU_RACE) INFERD_TEST_SEED=1 EMU_PROFILE=$(EMU_PROFILE) $(PROFILED) >/dev/null
+	@python3 tests/cuda_emu/profile_table.py $(EMU_PROFILE)
 
 # Everything, with what is installed: unit tests, then pytest against $(BUILD)/inferd.
 check:

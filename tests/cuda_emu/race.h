@@ -42,6 +42,8 @@ bool emu_race_pauses(void);
  */
 
 void emu_race_read(const void *at, size_t bytes, const void *pc);
+/* Gets what another lane reads for it. */
+void emu_race_get(const void *at, size_t bytes, const void *pc);
 /* Reads, changes and writes as one; with fences around it, threads order themselves by it. */
 void emu_race_atomic(const void *at, size_t bytes, const void *pc);
 void emu_race_fence(bool of_block);
@@ -87,6 +89,9 @@ static inline bool emu_race_pauses(void)
     return false;
 }
 static inline void emu_race_read(const void *, size_t, const void *)
+{
+}
+static inline void emu_race_get(const void *, size_t, const void *)
 {
 }
 static inline void emu_race_atomic(const void *, size_t, const void *)

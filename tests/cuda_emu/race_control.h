@@ -25,6 +25,10 @@ enum emu_hazard {
 void emu_race_set_listener(void (*found)(enum emu_hazard hazard, const char *report));
 /* Of the orders of blocks and threads; else it is EMU_SEED in the environment, or 1. */
 void emu_race_set_seed(unsigned long seed);
+/* Between the two, what kernels ask of memory is counted (race/profile.h), and nothing is looked
+ * for; the second adds the table to that file. */
+void emu_profile_begin(void);
+void emu_profile_end(const char *path);
 
 #ifdef __cplusplus
 }

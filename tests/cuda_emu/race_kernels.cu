@@ -210,6 +210,15 @@ __global__ void last_word(int *data)
     *(volatile int *)&data[0] = (int)threadIdx.x;
 }
 
+/* Every lane STEP words from the next one. */
+template <int STEP> __global__ void steps(int *data)
+{
+    __shared__ int values[WARP * STEP];
+    values[threadIdx.x * STEP] = data[threadIdx.x * STEP];
+    __syncthreads();
+    data[threadIdx.x * STEP] = values[threadIdx.x * STEP] + 1;
+}
+
 struct row {
     const char *name;
     void (*kernel)(int *);
@@ -242,6 +251,8 @@ static const struct row ROWS[] = {
     { "last block", last_block_adds<true, true>, 5, THREADS },
     { "last block without release", last_block_adds<false, true>, 5, THREADS },
     { "last block without acquire", last_block_adds<true, false>, 5, THREADS },
+    { "steps of 1", steps<1>, 1, WARP },
+    { "steps of 8", steps<8>, 1, WARP },
     { "last word", last_word, 1, THREADS },
 };
 static const struct copy_row COPY_ROWS[] = {

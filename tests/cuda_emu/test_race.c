@@ -31,6 +31,8 @@ enum {
 static void (*run_kernel)(const char *, int *);
 static void (*set_listener)(void (*)(enum emu_hazard, const char *));
 static void (*set_seed)(unsigned long);
+static void (*begin_profile)(void);
+static void (*end_profile)(const char *);
 
 static struct {
     int hazards; /* a set */
@@ -185,6 +187,40 @@ static void ends_the_program(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
+/* Of 32 lanes that read a word of global memory each and write it to shared memory. */
+static void check_profile(const char *kernel, const char *sectors, const char *wavefronts)
+{
+    char path[] = "/tmp/inferd-test-profile-XXXXXX", line[512];
+    int out[RACE_KERNELS_OUT], found_lines = 0;
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    begin_profile();
+    run_kernel(kernel, out);
+    end_profile(path);
+    FILE *table = fdopen(fd, "r");
+    while (fgets(line, sizeof line, table)) {
+        const char *want = strstr(line, "read of global")    ? sectors
+                           : strstr(line, "write of shared") ? wavefronts
+                                                             : NULL;
+        if (want && !strstr(line, want))
+            fail_msg("%s: no \"%s\" in %s", kernel, want, line);
+        found_lines += want != NULL && strncmp(line, "steps<", 6) == 0;
+    }
+    fclose(table);
+    unlink(path);
+    assert_int_equal(found_lines, 2);
+}
+
+static void what_memory_is_asked_for(void **state)
+{
+    (void)state;
+    if (!run_kernel)
+        skip();
+    /* By one warp, 32 lanes, 128 bytes; what it takes, and the least. */
+    check_profile("steps of 1", "\t1\t32.0\t128\t4\t4\n", "\t1\t32.0\t128\t1\t1\n");
+    check_profile("steps of 8", "\t1\t32.0\t128\t32\t4\n", "\t1\t32.0\t128\t8\t1\n");
+}
+
 static int open_library(void **state)
 {
     (void)state;
@@ -203,7 +239,9 @@ static int open_library(void **state)
     *(void **)&run_kernel = dlsym(library, "race_kernels_run");
     *(void **)&set_listener = dlsym(library, "emu_race_set_listener");
     *(void **)&set_seed = dlsym(library, "emu_race_set_seed");
-    assert_true(run_kernel && set_listener && set_seed);
+    *(void **)&begin_profile = dlsym(library, "emu_profile_begin");
+    *(void **)&end_profile = dlsym(library, "emu_profile_end");
+    assert_true(run_kernel && set_listener && set_seed && begin_profile && end_profile);
     return 0;
 }
 
@@ -212,7 +250,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_kernel),      cmocka_unit_test(what_a_report_says),
         cmocka_unit_test(what_is_computed), cmocka_unit_test(orders),
-        cmocka_unit_test(ends_the_program),
+        cmocka_unit_test(ends_the_program), cmocka_unit_test(what_memory_is_asked_for),
     };
     return cmocka_run_group_tests(tests, open_library, NULL);
 }

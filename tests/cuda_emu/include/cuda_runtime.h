@@ -292,7 +292,7 @@ static EMU_QUIET void emu_ldmatrix(uint32_t out[4], const void *row, const void 
             unsigned int c = TRANSPOSED ? lane / 4 : lane % 4 * 2 + i;
             const uint16_t *at = emu_lane<const uint16_t *>(slots, m * 8 + r) + c;
             if (TRANSPOSED || i == 0)
-                emu_race_read(at - c % 2, 4, pc); /* whole words */
+                emu_race_get(at - c % 2, 4, pc); /* whole words */
             pair[i] = *at;
         }
         memcpy(&out[m], pair, sizeof pair);

@@ -1,6 +1,7 @@
 /* race.cc - the race detector: each access is held against what was done to the same bytes before,
  * and must come after it (history.h). */
 #include "tests/cuda_emu/race.h"
+#include "tests/cuda_emu/race/profile.h"
 #include "tests/cuda_emu/race/race_access.h"
 #include "tests/cuda_emu/race/report.h"
 #include "tests/cuda_emu/race/shadow.h"
@@ -169,6 +170,10 @@ void touch_memory(enum operation operation, const void *at, size_t bytes, const 
     const enum space space = shadow_space(at);
     if (space == SPACE_NONE)
         return;
+    if (profile_is_on) {
+        profile_access(operation != READS && operation != LOOKS, space, at, bytes, pc);
+        return;
+    }
     touch t = { operation, space == SPACE_SHARED, {}, 0 };
     const enum event_kind kind = may_meet(operation)   ? EVENT_ATOMIC
                                  : operation == COPIES ? EVENT_COPY
@@ -232,6 +237,8 @@ void race_copy_begins(const void *to, const void *pc)
 
 void race_copy_ends(const void *to, const void *pc)
 {
+    if (profile_is_on)
+        return;
     const event me = history_event(EVENT_PLAIN, report_place(pc));
     each_word(to, 16, [&me](struct cell *c, uintptr_t, uintptr_t) {
         c->write = me;
@@ -251,6 +258,12 @@ void race_source_changed(const void *from, const void *pc)
 void emu_race_read(const void *at, size_t bytes, const void *pc)
 {
     touch_memory(READS, at, bytes, pc);
+}
+
+void emu_race_get(const void *at, size_t bytes, const void *pc)
+{
+    if (!profile_is_on)
+        touch_memory(READS, at, bytes, pc);
 }
 
 void emu_race_atomic(const void *at, size_t bytes, const void *pc)
@@ -292,22 +305,30 @@ void emu_race_begin_grid(unsigned long, unsigned int num_threads)
 
 void emu_race_begin_block(void)
 {
+    if (profile_is_on)
+        profile_all_warps();
     history_begin_block();
     race_drop_copies();
 }
 
 void emu_race_end_grid(void)
 {
+    if (profile_is_on)
+        profile_all_warps();
     report_end_grid();
 }
 
 void emu_race_barrier(void)
 {
+    if (profile_is_on)
+        profile_all_warps();
     history_barrier();
 }
 
 void emu_race_exchange(unsigned int warp, const char *what)
 {
+    if (profile_is_on)
+        profile_warp(warp);
     history_exchange(warp, strcmp(what, "__syncwarp") == 0);
 }
 

@@ -93,6 +93,53 @@ uint32_t report_place(const void *pc)
     return (uint32_t)((uintptr_t)pc - begin);
 }
 
+/* "f(...) at file:12 (discriminator 3)" */
+static std::pair<std::string, std::string> function_and_line(std::string text)
+{
+    text = text.substr(0, text.find(" (discriminator"));
+    const size_t at = text.rfind(" at ");
+    if (at == std::string::npos)
+        return { text, "?" };
+    std::string function = text.substr(0, text.rfind('(', at));
+    if (function.compare(0, 5, "void ") == 0)
+        function = function.substr(5);
+    return { function, text.substr(at + 4, text.find_first_of("\n", at) - at - 4) };
+}
+
+std::map<uint32_t, std::pair<std::string, std::string>> report_lines(
+    const std::vector<uint32_t> &places)
+{
+    std::map<uint32_t, std::pair<std::string, std::string>> all;
+    const char *const inlined = " (inlined by) ";
+    for (size_t begin = 0; begin < places.size(); begin += 200) {
+        std::string command = "addr2line -aifCps -e '";
+        command += library()->dli_fname;
+        command += "'";
+        for (size_t i = begin; i < places.size() && i < begin + 200; i++)
+            add(&command, " 0x%x", places[i] - 1);
+        FILE *lines = popen(command.c_str(), "r");
+        char line[4096];
+        uint32_t place = 0;
+        while (lines && fgets(line, sizeof line, lines)) {
+            std::string text = line;
+            if (text.compare(0, 2, "0x") == 0) {
+                place = (uint32_t)strtoul(line, nullptr, 16) + 1;
+                text = text.substr(text.find(": ") + 2);
+            } else if (text.compare(0, strlen(inlined), inlined) == 0) {
+                text = text.substr(strlen(inlined));
+            }
+            const auto here = function_and_line(text);
+            auto *known = &all[place];
+            if (known->second.empty() || known->second.compare(0, 12, "cuda_runtime") == 0)
+                known->second = here.second;
+            known->first = here.first; /* the last one is the kernel */
+        }
+        if (lines)
+            pclose(lines);
+    }
+    return all;
+}
+
 void report_finding(const struct finding *f)
 {
     if (!seen.insert({ f->hazard, f->now.place, f->did ? f->then.place : 0 }).second)
