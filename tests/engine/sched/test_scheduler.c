@@ -666,22 +666,19 @@ static void test_drafts(void **state)
     rig_close(&rig);
 }
 
-/* No more than tokens may still come, than the budget leaves, and none where blocks are few. */
-static void test_drafts_are_bounded(void **state)
+/* What a, b and c, of which b may get two more tokens and c one, run in a step of that budget. */
+static void check_budget(int32_t budget, int32_t of_a, int32_t of_b)
 {
-    (void)state;
     struct rig rig;
     struct scheduler_config config = drafting_config();
-    config.max_num_batched_tokens = 7;
+    config.max_num_batched_tokens = budget;
     rig_open(&rig, config);
-    struct request *a = add(&rig, 100, 3, 9), *b = add(&rig, 200, 3, 3), *c = add(&rig, 300, 1, 2);
+    struct request *a = add(&rig, 100, 2, 9), *b = add(&rig, 200, 3, 3), *c = add(&rig, 300, 1, 2);
     turn(&rig, 50);
-    /* Each behind keeps a token of the budget: 1 + 3, 1 + 1 for b, which gets two more tokens; c,
-     * which gets one more, has none. */
     schedule(&rig);
-    assert_int_equal(rig.step.num_tokens, 7);
-    assert_planned(&rig, 0, a, 3, 4);
-    assert_planned(&rig, 1, b, 3, 2);
+    assert_int_equal(rig.step.num_tokens, of_a + of_b + 1);
+    assert_planned(&rig, 0, a, 2, of_a);
+    assert_planned(&rig, 1, b, 3, of_b);
     assert_planned(&rig, 2, c, 1, 1);
     update(&rig, 51);
     request_cancel(a);
@@ -693,12 +690,21 @@ static void test_drafts_are_bounded(void **state)
     request_unref(b);
     request_unref(c);
     rig_close(&rig);
+}
 
-    config = drafting_config();
+/* No more than tokens may still come, than the budget leaves when each behind keeps a token of it,
+ * and none where blocks are few. */
+static void test_drafts_are_bounded(void **state)
+{
+    (void)state;
+    check_budget(16, 4, 2);
+    check_budget(7, 4, 2);
+    check_budget(6, 4, 1);
+    struct rig rig;
+    struct scheduler_config config = drafting_config();
     config.num_blocks = 4;
     rig_open(&rig, config);
-    a = add(&rig, 100, 4, 9);
-    b = add(&rig, 200, 4, 9);
+    struct request *a = add(&rig, 100, 4, 9), *b = add(&rig, 200, 4, 9);
     turn(&rig, 50); /* each has a block, and two are left */
     schedule(&rig);
     assert_planned(&rig, 0, a, 4, 1);
