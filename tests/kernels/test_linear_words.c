@@ -106,22 +106,25 @@ static float *product(struct device *d, const struct weights *w, const float *x,
     return out;
 }
 
-/* A sum rounds once for each product, and each weight is rounded twice at most: of a code less a
- * zero point the two may be much larger than the weight, by as much as the range of the codes. */
+#define LARGEST_ZERO (256 * 0.01) /* a zero point of 8 bits times the largest scale */
+
+/* A sum rounds once for each product, and each weight is rounded twice at most: once as what it is,
+ * and a zero point times the scale, which may be as large as the range of the codes allows. */
 static void check_values(const struct weights *w, const float *x, const float *out, int32_t rows)
 {
     int32_t n = w->l.out_features, k = w->l.in_features;
     for (int32_t r = 0; r < rows; r++)
         for (int32_t c = 0; c < n; c++) {
-            double sum = 0, size = 0;
+            double sum = 0, size = 0, inputs = 0;
             for (int32_t i = 0; i < k; i++) {
                 double factor = (double)x[r * k + i];
                 double value = w->values[(size_t)c * (size_t)k + (size_t)i];
                 sum += factor * value;
-                size += fabs(factor) * (fabs(value) + 2.6 * 0.01 * 2 / k);
+                size += fabs(factor) * fabs(value);
+                inputs += fabs(factor);
             }
             double error = fabs((double)out[r * n + c] - sum);
-            if (!(error <= (k + 4) * 0x1p-24 * size + 1e-30))
+            if (!(error <= ((k + 4) * size + LARGEST_ZERO * inputs) * 0x1p-24 + 1e-30))
                 fail_msg("%s %s: K=%d N=%d M=%d: out[%d][%d] is %.9g, should be %.9g",
                          w->l.format->name, "words", k, n, rows, r, c, (double)out[r * n + c], sum);
         }
