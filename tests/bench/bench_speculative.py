@@ -10,14 +10,14 @@ ratio, and how many drafts were right.
 import argparse
 import json
 import pathlib
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
+from daemon_process import clean_environment, free_port, wait_until_ready  # noqa: E402
 CODE = """class Account:
     def __init__(self, owner, balance):
         self.owner = owner
@@ -43,22 +43,19 @@ PROMPTS = [
 
 class Daemon:
     def __init__(self, model, options):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
-        port = self.url.rsplit(":", 1)[1]
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [ROOT / "build" / "inferd", "serve", model, "--host", "127.0.0.1", "--port", port, "--log-level",
-             "warning", "--no-enable-prefix-caching", *options])
-        until = time.monotonic() + 300
-        while self.process.poll() is None and time.monotonic() < until:
-            try:
-                if urllib.request.urlopen(self.url + "/health", timeout=2).status == 200:
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        self.close()
-        sys.exit("the daemon did not start")
+            [ROOT / "build" / "inferd", "serve", model, "--host", "127.0.0.1", "--port", str(port), "--log-level",
+             "warning", "--no-enable-prefix-caching", *options], env=clean_environment())
+        try:
+            wait_until_ready(self.process, self.is_ready, 300, lambda: "see above")
+        except RuntimeError:
+            self.close()
+            raise
+
+    def is_ready(self):
+        return urllib.request.urlopen(self.url + "/health", timeout=2).status == 200
 
     def close(self):
         self.process.terminate()

@@ -103,6 +103,16 @@ def alone(model_dir):
     return answers
 
 
+def check_answers(requests, answers, alone):
+    """Of those that were not cancelled, at least half."""
+    finished = 0
+    for (body, _), answer in zip(requests, answers):
+        if answer is not None:
+            assert answer == alone[key(body)], body
+            finished += 1
+    assert finished >= len(requests) // 2
+
+
 SEEDS = [11]
 
 
@@ -119,12 +129,7 @@ def test_64_clients(start_server, model_dir, alone, prefix, budget, ahead, seed)
     threads, fds = server.num_threads(), server.num_fds()
     requests = make_requests(seed, 64)
     answers = asyncio.run(run_all(server.url, requests, seed))
-    finished = 0
-    for (body, cancel), answer in zip(requests, answers):
-        if answer is not None:
-            assert answer == alone[key(body)], body
-            finished += 1
-    assert finished >= 32
+    check_answers(requests, answers, alone)
     server.wait_idle()
     assert server.metric("vllm:num_preemptions_total") > 0
     assert server.num_threads() <= threads + 2
@@ -140,9 +145,7 @@ def test_64_clients_with_drafts(start_server, model_dir, alone, prefix, budget):
                           "--num-gpu-blocks-override", "36", "--speculative-config", json.dumps(ngram))
     requests = make_requests(SEEDS[0], 64)
     answers = asyncio.run(run_all(server.url, requests, SEEDS[0]))
-    for (body, _), answer in zip(requests, answers):
-        if answer is not None:
-            assert answer == alone[key(body)], body
+    check_answers(requests, answers, alone)
     server.wait_idle()
     assert server.metric("vllm:num_preemptions_total") > 0
     drafted = server.metric("vllm:spec_decode_num_draft_tokens_total")

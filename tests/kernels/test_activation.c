@@ -39,8 +39,8 @@ static float random_gate(void)
 }
 
 /* The scalar row takes libm's functions, the others their own: gelu_tanh loses digits where its
- * result is close to 0, as the formula in float does everywhere; what up makes of that grows with
- * it. */
+ * result is close to 0, as the formula in float does everywhere: of a gate of -5 a unit in the last
+ * place of tanh is 3e-7, and what it is multiplied with multiplies that. */
 static void follows_the_formula(void **state)
 {
     (void)state;
@@ -66,7 +66,7 @@ static void follows_the_formula(void **state)
                     char what[96];
                     snprintf(what, sizeof what, "%s, activation %d of %.9g times %.9g",
                              cpu_isa_name(isas[i]), act, (double)gate, (double)up);
-                    const double lost = 1e-6 * fmax(1, fabs(gated(up, act)));
+                    const double lost = act == ACT_GELU_TANH ? 1e-6 * fmax(1, fabs(up)) : 1e-6;
                     if (fabs(want) < 1e37) /* past that float may overflow */
                         assert_close(&out[row * out_stride + j], &want, 1, lost, 5e-6, what);
                 }

@@ -108,11 +108,13 @@ static float *product(struct device *d, const struct weights *w, const float *x,
 
 #define LARGEST_ZERO (256 * 0.01) /* a zero point of 8 bits times the largest scale */
 
-/* A sum rounds once for each product, and each weight is rounded twice at most: once as what it is,
- * and a zero point times the scale, which may be as large as the range of the codes allows. */
+/* A sum rounds once for each product, and each weight is rounded twice at most: of a code less half
+ * the range the two may be much larger than the weight, by as much as the range of the codes. A
+ * zero point times the scale is rounded by itself, the same for a whole group. */
 static void check_values(const struct weights *w, const float *x, const float *out, int32_t rows)
 {
     int32_t n = w->l.out_features, k = w->l.in_features;
+    const double zero = w->l.format->offset == QUANT_OFFSET_ZERO ? LARGEST_ZERO : 0;
     for (int32_t r = 0; r < rows; r++)
         for (int32_t c = 0; c < n; c++) {
             double sum = 0, size = 0, inputs = 0;
@@ -120,11 +122,11 @@ static void check_values(const struct weights *w, const float *x, const float *o
                 double factor = (double)x[r * k + i];
                 double value = w->values[(size_t)c * (size_t)k + (size_t)i];
                 sum += factor * value;
-                size += fabs(factor) * fabs(value);
+                size += fabs(factor) * (fabs(value) + 2.6 * 0.01 * 2 / k);
                 inputs += fabs(factor);
             }
             double error = fabs((double)out[r * n + c] - sum);
-            if (!(error <= ((k + 4) * size + LARGEST_ZERO * inputs) * 0x1p-24 + 1e-30))
+            if (!(error <= ((k + 4) * size + zero * inputs) * 0x1p-24 + 1e-30))
                 fail_msg("%s %s: K=%d N=%d M=%d: out[%d][%d] is %.9g, should be %.9g",
                          w->l.format->name, "words", k, n, rows, r, c, (double)out[r * n + c], sum);
         }
